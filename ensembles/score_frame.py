@@ -1,0 +1,119 @@
+"""The ScoreFrame: what the base models say about the candidates, which is all a meta-learner sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.frame import BoolArray, FloatArray, IntArray, rows_of_queries
+
+
+@dataclass(frozen=True)
+class ScoreFrame:
+    """Out-of-fold (or serving) scores of every base for every candidate, sorted by query.
+
+    Attributes
+    ----------
+    scores
+        (n_rows, n_bases) float64; NaN means that the base has no opinion on this candidate.
+    bases
+        Names of the bases, one a column of `scores`.
+    labels
+        (n_rows,) float32 relevance (zeros at serving).
+    offsets
+        (n_queries + 1,) int64 row borders of the queries.
+    modalities, present
+        Availability of each modality: names and (n_rows, n_modalities) bool.
+    base_modality
+        Base name to the modality it needs; bases that need none are absent from the mapping.
+    context
+        (n_rows, n_context) float32 facts that the weights of bases may depend on (log popularity of the
+        item, log activity of the user, ...), NaN-free.
+    context_names
+        One name a column of `context`.
+    query_weights
+        (n_queries,) float32, or None for 1.
+    """
+
+    scores: NDArray[np.float64]
+    bases: tuple[str, ...]
+    labels: FloatArray
+    offsets: IntArray
+    modalities: tuple[str, ...]
+    present: BoolArray
+    base_modality: Mapping[str, str]
+    context: FloatArray
+    context_names: tuple[str, ...]
+    query_weights: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        expected = {
+            "scores": (n, len(self.bases)),
+            "present": (n, len(self.modalities)),
+            "context": (n, len(self.context_names)),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name}: got shape {getattr(self, name).shape}, expected {shape}")
+        if len(self.offsets) == 0 or self.offsets[0] != 0 or self.offsets[-1] != n:
+            raise ValueError(f"offsets must run from 0 to {n}, got {self.offsets[:1]}..{self.offsets[-1:]}")
+
+    @property
+    def n_queries(self) -> int:
+        """Number of queries."""
+        return len(self.offsets) - 1
+
+    @property
+    def group_sizes(self) -> IntArray:
+        """(n_queries,) rows of each query."""
+        return np.diff(self.offsets)
+
+    def take_queries(self, positions: IntArray, weights: FloatArray | None = None) -> ScoreFrame:
+        """Return the queries at these positions, which may repeat, with these (len(positions),) weights."""
+        rows = rows_of_queries(self.offsets, positions)
+        kept = self.query_weights[positions] if weights is None and self.query_weights is not None else weights
+        return replace(
+            self,
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            offsets=np.concatenate([[0], np.cumsum(self.group_sizes[positions])]).astype(np.int64),
+            present=self.present[rows],
+            context=self.context[rows],
+            query_weights=kept,
+        )
+
+    def take_rows(self, keep: BoolArray) -> ScoreFrame:
+        """Return the rows where `keep` is true; a query keeps its place even when it is left empty."""
+        counts = np.concatenate([[0], np.cumsum(keep)])
+        return replace(
+            self,
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            offsets=counts[self.offsets].astype(np.int64),
+            present=self.present[keep],
+            context=self.context[keep],
+        )
+
+
+def concatenate(frames: Sequence[ScoreFrame]) -> ScoreFrame:
+    """Stack frames of the same bases, modalities and context."""
+    first = frames[0]
+    borders = np.concatenate([[0], *(frame.group_sizes for frame in frames)]).cumsum().astype(np.int64)
+    weights = None
+    if any(frame.query_weights is not None for frame in frames):
+        ones = [np.ones(frame.n_queries, np.float32) for frame in frames]
+        given = [frame.query_weights for frame in frames]
+        weights = np.concatenate([w if w is not None else one for w, one in zip(given, ones, strict=True)])
+    return replace(
+        first,
+        scores=np.concatenate([frame.scores for frame in frames]),
+        labels=np.concatenate([frame.labels for frame in frames]),
+        offsets=borders,
+        present=np.concatenate([frame.present for frame in frames]),
+        context=np.concatenate([frame.context for frame in frames]),
+        query_weights=weights,
+    )

@@ -1,0 +1,1 @@
+"""Tables and their contract, splits, candidates, modality encoders, behaviour models and the RankingFrame."""

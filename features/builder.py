@@ -1,0 +1,240 @@
+"""The feature model: everything known before a cut, and the RankingFrame it gives for candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from features.candidates import Candidates, retrieve, score_given
+from features.frame import BoolArray, FloatArray, IntArray, RankingFrame
+from features.history import History
+from features.per_query import normalise
+from features.retrievers import BEHAVIOUR, Retriever
+from features.space import ModalityVectors, Space
+
+CONTEXT = "context"
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """How features and candidates are made; travels with the model."""
+
+    per_source: int = 100
+    last_k: int = 5
+    components: int = 4
+    exclude_seen: bool = True
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Ready-made features of given candidates: one modality that comes with the rows."""
+
+    names: tuple[str, ...]
+    values: FloatArray
+    present: BoolArray
+
+
+@dataclass(frozen=True)
+class FeatureModel:
+    """What is known before the cut; every feature is a function of this and of nothing else.
+
+    Attributes
+    ----------
+    history
+        Interactions before the cut, whose code spaces cover every query and item to be scored.
+    items, users
+        Encoded modalities over item codes and user codes.
+    retrievers
+        Fitted on `history` or earlier.
+    met
+        (n_users, n_items) non-zero where an item is not to be retrieved again; what is in the history
+        where it is not given.
+    """
+
+    history: History
+    items: Space
+    users: Space
+    retrievers: tuple[Retriever, ...]
+    settings: FeatureSettings = field(default_factory=FeatureSettings)
+    met: sparse.csr_array | None = None
+
+    def generated(self, users: IntArray) -> Iterator[Candidates]:
+        """Yield retrieved candidates of these users in batches."""
+        met = (self.history.seen if self.met is None else self.met) if self.settings.exclude_seen else None
+        return retrieve(self.retrievers, self.history, users, self.settings.per_source, met)
+
+    def given(self, queries: IntArray, items: IntArray) -> Iterator[Candidates]:
+        """Yield given candidates, sorted by (query, item), in batches of whole queries."""
+        return score_given(self.retrievers, self.history, queries, items)
+
+    def frame(
+        self,
+        candidates: Candidates,
+        *,
+        labels: FloatArray | None = None,
+        row_blocks: Mapping[str, RowBlock] | None = None,
+    ) -> RankingFrame:
+        """Return the features of one batch of candidates.
+
+        Parameters
+        ----------
+        labels
+            (n_rows,) float32 relevance; zeros where not given.
+        row_blocks
+            Modalities that come with the rows, by name.
+        """
+        row_blocks = row_blocks or {}
+        blocks = _Blocks(len(candidates.items))
+        normalised = normalise(candidates.scores.astype(np.float64), candidates.offsets)
+        for number, retriever in enumerate(self.retrievers):
+            views = (candidates.scores, normalised.z, normalised.rank)
+            for view, values in zip(("score", "z", "rank"), views, strict=True):
+                blocks.add(retriever.block, f"{retriever.name}.{view}", values[:, number])
+        self._behaviour_and_context(blocks, candidates)
+        for name, modality in self.items.items():
+            self._item_modality(blocks, name, modality, candidates)
+        for name, modality in self.users.items():
+            self._components(blocks, name, modality, candidates.queries)
+        for name, block in row_blocks.items():
+            for column, values in zip(block.names, block.values.T, strict=True):
+                blocks.add(name, f"{name}.{column}", values)
+            blocks.add(name, f"{name}.present", block.present)
+        return RankingFrame(
+            features=blocks.matrix(),
+            feature_names=tuple(blocks.names),
+            blocks={name: tuple(columns) for name, columns in blocks.columns.items()},
+            labels=np.zeros(len(candidates.items), np.float32) if labels is None else labels,
+            queries=candidates.queries,
+            items=candidates.items,
+            modalities=self.modalities + tuple(row_blocks),
+            present=np.column_stack(
+                [
+                    self.presence(candidates.queries, candidates.items),
+                    *(block.present for block in row_blocks.values()),
+                ]
+            ),
+        )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Behaviour where there is a history, then the modalities of items and users."""
+        behaviour = (BEHAVIOUR,) if len(self.history.users) else ()
+        return (*behaviour, *self.items, *self.users)
+
+    @cached_property
+    def _recent(self) -> sparse.csr_array:
+        return self.history.recent(self.settings.last_k)
+
+    @cached_property
+    def _smoothed_popularity(self) -> dict[str, FloatArray]:
+        graphs = {name: modality.graph for name, modality in self.items.items()}
+        popularity = self.history.popularity
+        return {name: _neighbour_mean(graph, popularity) for name, graph in graphs.items() if graph is not None}
+
+    def presence(self, queries: IntArray, items: IntArray) -> BoolArray:
+        """(n_rows, n_modalities) bool: what is there of each pair, in the order of `modalities`.
+
+        Behaviour is there where somebody before the cut liked the item.
+        """
+        columns = [modality.present[items] for modality in self.items.values()]
+        columns += [modality.present[queries] for modality in self.users.values()]
+        if len(self.history.users):
+            columns.insert(0, (self.history.popularity > 0)[items])
+        return np.column_stack([np.zeros((len(items), 0), dtype=bool), *columns])
+
+    def _behaviour_and_context(self, blocks: _Blocks, candidates: Candidates) -> None:
+        if not len(self.history.users):
+            return
+        popularity = np.log1p(self.history.popularity[candidates.items])
+        blocks.add(BEHAVIOUR, "behaviour.log_popularity", popularity)
+        blocks.add(CONTEXT, "context.log_activity", np.log1p(self.history.activity[candidates.queries]))
+        blocks.add(CONTEXT, "context.opinions", np.isfinite(candidates.scores).sum(axis=1))
+
+    def _item_modality(
+        self, blocks: _Blocks, name: str, modality: ModalityVectors, candidates: Candidates
+    ) -> None:
+        if len(self.history.users):
+            for kind, values in self._similarities(modality, candidates).items():
+                blocks.add(name, f"{name}.{kind}", values)
+            if name in self._smoothed_popularity:
+                smooth = self._smoothed_popularity[name][candidates.items]
+                blocks.add(name, f"{name}.smooth_popularity", smooth)
+        self._components(blocks, name, modality, candidates.items)
+
+    def _components(
+        self, blocks: _Blocks, name: str, modality: ModalityVectors, codes: IntArray
+    ) -> None:
+        present = modality.present[codes]
+        for component in range(min(self.settings.components, modality.vectors.shape[1])):
+            values = np.where(present, modality.vectors[codes, component], np.nan)
+            blocks.add(name, f"{name}.component_{component}", values)
+        blocks.add(name, f"{name}.present", present)
+
+    def _similarities(self, modality: ModalityVectors, candidates: Candidates) -> dict[str, FloatArray]:
+        """Cosines of each candidate to the user's history: NaN where either side lacks the modality."""
+        users = np.unique(candidates.queries)
+        row = np.searchsorted(users, candidates.queries)
+        has = modality.present.astype(np.float32)
+        target = modality.unit[candidates.items]
+        absent = ~modality.present[candidates.items]
+
+        def mean_similarity(history: sparse.csr_array) -> FloatArray:
+            count = history @ has
+            profile = (history @ modality.unit) / np.maximum(count, 1)[:, None]
+            values = (profile[row] * target).sum(axis=1)
+            return np.where(absent | (count[row] == 0), np.float32(np.nan), values).astype(np.float32)
+
+        liked, disliked = self.history.liked[users], self.history.disliked[users]
+        mean = mean_similarity(liked)
+        features = {"mean": mean, "max": _max_similarity(modality, liked, candidates)}
+        if self.history.times is not None:
+            features["last"] = mean_similarity(self._recent[users])
+        if disliked.nnz:
+            features["contrast"] = mean - mean_similarity(disliked)
+        return features
+
+
+class _Blocks:
+    """Collects named columns by block."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+        self.names: list[str] = []
+        self.columns: dict[str, list[int]] = {}
+        self._values: list[FloatArray] = []
+
+    def add(self, block: str, name: str, values: np.ndarray) -> None:
+        self.columns.setdefault(block, []).append(len(self.names))
+        self.names.append(name)
+        self._values.append(values.astype(np.float32))
+
+    def matrix(self) -> FloatArray:
+        matrix = np.empty((self.n_rows, len(self.names)), dtype=np.float32)
+        for column, values in enumerate(self._values):
+            matrix[:, column] = values
+        return matrix
+
+
+def _max_similarity(modality: ModalityVectors, liked: sparse.csr_array, candidates: Candidates) -> FloatArray:
+    best = np.full(len(candidates.items), np.nan, dtype=np.float32)
+    offsets = candidates.offsets
+    for row, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+        history = liked.indices[liked.indptr[row] : liked.indptr[row + 1]]
+        history = history[modality.present[history]]
+        if len(history):
+            items = candidates.items[start:stop]
+            best[start:stop] = (modality.unit[items] @ modality.unit[history].T).max(axis=1)
+    best[~modality.present[candidates.items]] = np.nan
+    return best
+
+
+def _neighbour_mean(graph: sparse.csr_array, popularity: FloatArray) -> FloatArray:
+    """(n_items,) log1p of the similarity-weighted mean popularity of the neighbours, NaN without any."""
+    weight = np.asarray(graph.sum(axis=0)).ravel()
+    total = popularity @ graph
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.log1p(np.where(weight > 0, total / weight, np.nan)).astype(np.float32)

@@ -1,0 +1,128 @@
+"""Candidates of queries: retrieved by several sources, or given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from features.frame import BoolArray, FloatArray, IntArray
+from features.history import History
+from features.retrievers import Retriever
+
+# Dense scores of one batch of users hold at most this many cells a source.
+BATCH_CELLS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidate rows sorted by (query, item), with what every retriever says of them.
+
+    Attributes
+    ----------
+    queries, items
+        (n_rows,) int64 codes; a query is a user of the history.
+    scores
+        (n_rows, n_sources) float32, NaN where the source has no opinion.
+    """
+
+    queries: IntArray
+    items: IntArray
+    scores: FloatArray
+
+    @property
+    def offsets(self) -> IntArray:
+        """(n_queries + 1,) row borders of the queries."""
+        starts = np.flatnonzero(np.diff(self.queries)) + 1
+        return np.concatenate([[0], starts, [len(self.queries)]]) if len(self.queries) else np.zeros(1, np.int64)
+
+
+def retrieve(
+    retrievers: Sequence[Retriever],
+    history: History,
+    users: IntArray,
+    per_source: int,
+    met: sparse.csr_array | None,
+) -> Iterator[Candidates]:
+    """Yield, a batch of users at a time, the union of the best `per_source` items of every source.
+
+    Items where `met` (n_users, n_items) is not zero are not retrieved.
+    Only items with a positive score are retrieved, so a user of whom no source knows anything gets the
+    popular ones. Memory grows with the batch, not with the number of users.
+    """
+    for batch in user_batches(users, history.n_items):
+        dense = _dense_scores(retrievers, history, batch)
+        hidden = np.zeros(dense.shape[1:], dtype=bool) if met is None else met[batch].toarray() != 0
+        chosen = np.zeros(dense.shape[1:], dtype=bool)
+        for scores in dense:
+            chosen |= top_items(np.where(hidden, np.nan, scores), per_source)
+        rows, items = np.nonzero(chosen)
+        yield Candidates(batch[rows], items.astype(np.int64), dense[:, rows, items].T)
+
+
+def score_given(
+    retrievers: Sequence[Retriever], history: History, queries: IntArray, items: IntArray
+) -> Iterator[Candidates]:
+    """Yield given candidates, which come sorted by (query, item), a batch of whole queries at a time.
+
+    The batches are consecutive rows, so that what belongs to the rows can be cut the same way.
+    """
+    users = np.unique(queries)
+    if not retrievers:
+        yield Candidates(queries, items, np.zeros((len(queries), 0), dtype=np.float32))
+        return
+    for batch in user_batches(users, history.n_items):
+        start, stop = np.searchsorted(queries, [batch[0], batch[-1] + 1])
+        rows = np.searchsorted(batch, queries[start:stop])
+        dense = _dense_scores(retrievers, history, batch)
+        yield Candidates(queries[start:stop], items[start:stop], dense[:, rows, items[start:stop]].T)
+
+
+def top_items(scores: FloatArray, n: int) -> BoolArray:
+    """(n_users, n_items) bool: the up to `n` items with the highest positive score of each user."""
+    usable = np.where(scores > 0, scores, -np.inf)
+    n = min(n, scores.shape[1])
+    best = np.argpartition(-usable, n - 1, axis=1)[:, :n]
+    chosen = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(chosen, best, np.take_along_axis(usable, best, axis=1) > -np.inf, axis=1)
+    return chosen
+
+
+def recall_ceilings(
+    retrievers: Sequence[Retriever],
+    history: History,
+    positives: History,
+    per_source: int,
+    *,
+    exclude_seen: bool = True,
+) -> dict[str, float]:
+    """Share of the held-out liked pairs that each source, and the union, retrieves at `per_source`."""
+    users = np.unique(positives.users[positives.is_positive])
+    found = {retriever.name: 0 for retriever in retrievers} | {"union": 0}
+    total = 0
+    for batch in user_batches(users, history.n_items):
+        truth = positives.liked[batch].toarray() > 0
+        seen = history.seen[batch].toarray() > 0 if exclude_seen else np.zeros_like(truth)
+        union = np.zeros_like(truth)
+        total += int(truth.sum())
+        for retriever in retrievers:
+            scores = np.where(seen, np.nan, retriever.scores(history.liked[batch]))
+            chosen = top_items(scores, per_source)
+            found[retriever.name] += int((chosen & truth).sum())
+            union |= chosen
+        found["union"] += int((union & truth).sum())
+    return {name: hits / max(total, 1) for name, hits in found.items()}
+
+
+def user_batches(users: IntArray, n_items: int) -> Iterator[IntArray]:
+    """Split users so that a dense row of items for each stays within BATCH_CELLS."""
+    size = max(1, min(512, BATCH_CELLS // max(n_items, 1)))
+    for start in range(0, len(users), size):
+        yield users[start : start + size]
+
+
+def _dense_scores(retrievers: Sequence[Retriever], history: History, batch: IntArray) -> FloatArray:
+    liked = history.liked[batch]
+    return np.stack([retriever.scores(liked) for retriever in retrievers])

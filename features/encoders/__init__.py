@@ -1,0 +1,115 @@
+"""Modality encoders: columns of a table to vectors, by kind.
+
+`text`, `tags`, `numeric`, `vectors`, `image` and `audio` each have a module of their own;
+`features.encoders.base` says what they have in common.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from features.encoders.audio import AudioEncoder
+from features.encoders.base import Encoded, Encoder
+from features.encoders.image import ImageEncoder
+from features.encoders.numeric import NumericEncoder
+from features.encoders.storage import read_json, write_json
+from features.encoders.tags import TagsEncoder
+from features.encoders.text import TextEncoder
+from features.encoders.vectors import VectorsEncoder
+from features.errors import ConfigError, DataError
+
+__all__ = [
+    "ENCODERS",
+    "Encoded",
+    "Encoder",
+    "encoder_digest",
+    "encoder_parameters",
+    "load_encoder",
+    "make_encoder",
+    "save_encoder",
+]
+
+ENCODERS: Mapping[str, type[Encoder]] = {
+    "text": TextEncoder,
+    "tags": TagsEncoder,
+    "numeric": NumericEncoder,
+    "vectors": VectorsEncoder,
+    "image": ImageEncoder,
+    "audio": AudioEncoder,
+}
+
+
+def encoder_parameters(kind: str) -> tuple[str, ...]:
+    """Return the names of the parameters of a kind; raises ConfigError if there is no such kind."""
+    if kind not in ENCODERS:
+        raise ConfigError(
+            f"got encoder {kind!r}, expected one of {', '.join(ENCODERS)}", fix="name one of these encoders"
+        )
+    return tuple(f.name for f in dataclasses.fields(ENCODERS[kind]) if f.init)  # type: ignore[arg-type]
+
+
+def make_encoder(kind: str, params: Mapping[str, object] | None = None) -> Encoder:
+    """Make an encoder that has yet to be fitted.
+
+    Raises
+    ------
+    ConfigError
+        If the kind or a parameter is unknown, or a value is out of range.
+    """
+    given, known = dict(params or {}), encoder_parameters(kind)
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"{kind}: got parameter {unknown[0]!r}, expected some of {', '.join(known)}",
+            fix="remove or rename the parameter",
+        )
+    make: Callable[..., Encoder] = ENCODERS[kind]
+    return make(**given)
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write a fitted encoder and its kind and version into a new or empty folder.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds anything, as stale files would change the digest.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty")
+    encoder.save(folder)
+    write_json(folder, "encoder", {"kind": encoder.kind, "version": encoder.version})
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """Read what `save_encoder` wrote.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no encoder, or one of a kind or version that this program does not have.
+    """
+    saved = read_json(folder, "encoder")
+    kind, version = saved["kind"], saved["version"]
+    if kind not in ENCODERS or version != ENCODERS[kind].version:
+        have = [f"{name} {encoder.version}" for name, encoder in ENCODERS.items()]
+        raise DataError(
+            f"got an encoder {kind} {version}, expected one of {', '.join(have)}",
+            fix="use the version of the program that saved it, or train again",
+            file=str(folder / "encoder.json"),
+        )
+    return ENCODERS[kind].load(folder)
+
+
+def encoder_digest(folder: Path) -> str:
+    """Return the SHA-256 of everything `save_encoder` wrote: kind, version and files in sorted order."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()

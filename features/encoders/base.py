@@ -1,0 +1,61 @@
+"""What every encoder is: columns of a table in, vectors and a present mask out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Vectors of n rows of a table.
+
+    Attributes
+    ----------
+    vectors
+        (n, d) float32, finite; rows that are not present hold zeros and must not be read.
+    present
+        (n,) bool: the row had something to encode.
+    """
+
+    vectors: NDArray[np.float32]
+    present: NDArray[np.bool_]
+
+
+class Encoder(Protocol):
+    """Turns the columns of one modality into vectors.
+
+    `fit` learns from a table without labels, `encode` never changes what was learned, and a saved
+    encoder encodes bit for bit as the one that was saved. `source` is the folder that relative file
+    names are resolved against; encoders of in-table values ignore it.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int]
+
+    @property
+    def width(self) -> int:
+        """Number of components of a vector, known after `fit`."""
+        ...
+
+    def fit(self, table: pl.DataFrame, source: Path) -> Self:
+        """Learn from the modality's columns; raises DataError where a value is of the wrong type."""
+        ...
+
+    def encode(self, table: pl.DataFrame, source: Path) -> Encoded:
+        """Encode rows, seen or unseen by `fit`."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write arrays and JSON, no pickle, into an existing empty folder."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        ...

@@ -1,0 +1,131 @@
+"""Ids as codes, and the interactions before a cut as sparse matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from features.frame import BoolArray, FloatArray, IntArray
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class IdIndex:
+    """A fixed list of string ids and their codes (positions)."""
+
+    ids: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> IdIndex:
+        """Index the distinct ids in sorted order, so that the order of a file means nothing."""
+        return cls(np.unique(np.asarray(list(ids), dtype=np.str_)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {str(name): code for code, name in enumerate(self.ids)}
+
+    def codes(self, ids: Iterable[str]) -> IntArray:
+        """Return int64 codes, UNKNOWN (-1) for an id that is not in the index."""
+        position = self._position
+        return np.fromiter((position.get(name, UNKNOWN) for name in ids), dtype=np.int64)
+
+    def extend(self, ids: Iterable[str]) -> IdIndex:
+        """Return an index that keeps every code and appends the ids it does not know yet, sorted."""
+        new = sorted({name for name in ids if name not in self._position})
+        return IdIndex(np.concatenate([self.ids, np.asarray(new, dtype=np.str_)])) if new else self
+
+
+@dataclass(frozen=True)
+class History:
+    """Interactions that a model may know, all of them before its cut.
+
+    Attributes
+    ----------
+    users, items
+        (n,) int64 codes.
+    labels
+        (n,) float32; at least `positive_from` means liked, below it disliked.
+    times
+        (n,) int64 in the unit of the table, or None where the data has no times.
+    n_users, n_items
+        Sizes of the code spaces.
+    """
+
+    users: IntArray
+    items: IntArray
+    labels: FloatArray
+    times: IntArray | None
+    n_users: int
+    n_items: int
+    positive_from: float
+
+    def take(self, keep: BoolArray) -> History:
+        """Return the history of the interactions where `keep` is true."""
+        times = None if self.times is None else self.times[keep]
+        return replace(
+            self, users=self.users[keep], items=self.items[keep], labels=self.labels[keep], times=times
+        )
+
+    def resized(self, n_users: int, n_items: int) -> History:
+        """Return the same history in larger code spaces."""
+        return replace(self, n_users=n_users, n_items=n_items)
+
+    @property
+    def is_positive(self) -> BoolArray:
+        """(n,) bool: the interaction is liked."""
+        return self.labels >= self.positive_from
+
+    @cached_property
+    def liked(self) -> sparse.csr_array:
+        """(n_users, n_items) float32 ones at liked items."""
+        return self._binary(self.is_positive)
+
+    @cached_property
+    def disliked(self) -> sparse.csr_array:
+        """(n_users, n_items) float32 ones at items the user met and did not like."""
+        return self._binary(~self.is_positive)
+
+    @cached_property
+    def seen(self) -> sparse.csr_array:
+        """(n_users, n_items) float32 ones at every item the user met."""
+        return self._binary(np.ones(len(self.users), dtype=bool))
+
+    def recent(self, k: int) -> sparse.csr_array:
+        """(n_users, n_items) float32 ones at the last k liked items of each user; needs times."""
+        if self.times is None:
+            raise ValueError("recent items need times")
+        liked = np.flatnonzero(self.is_positive)
+        order = liked[np.lexsort((self.items[liked], -self.times[liked], self.users[liked]))]
+        starts = np.searchsorted(self.users[order], np.arange(self.n_users))
+        position = np.arange(len(order)) - starts[self.users[order]]
+        chosen = np.zeros(len(self.users), dtype=bool)
+        chosen[order[position < k]] = True
+        return self._binary(chosen)
+
+    @cached_property
+    def popularity(self) -> FloatArray:
+        """(n_items,) float32 number of users who liked the item."""
+        return np.asarray(self.liked.sum(axis=0), dtype=np.float32).ravel()
+
+    @cached_property
+    def activity(self) -> FloatArray:
+        """(n_users,) float32 number of items the user met."""
+        return np.asarray(self.seen.sum(axis=1), dtype=np.float32).ravel()
+
+    def _binary(self, keep: BoolArray) -> sparse.csr_array:
+        shape = (self.n_users, self.n_items)
+        ones = np.ones(int(keep.sum()), dtype=np.float32)
+        matrix = sparse.csr_array((ones, (self.users[keep], self.items[keep])), shape=shape)
+        matrix.sum_duplicates()
+        matrix.data[:] = 1.0
+        matrix.sort_indices()
+        return matrix

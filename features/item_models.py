@@ -1,0 +1,159 @@
+"""Item-item models: each is a sparse matrix W, and a user scores items by liked @ W."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from features.frame import BoolArray, FloatArray, IntArray
+
+BLOCK = 512
+
+
+def keep_strongest(weights: sparse.csr_array, neighbours: int) -> sparse.csr_array:
+    """Keep the `neighbours` entries of largest magnitude in every column."""
+    columns = weights.tocsc()
+    sizes = np.diff(columns.indptr)
+    column = np.repeat(np.arange(columns.shape[1]), sizes)
+    order = np.lexsort((columns.indices, -np.abs(columns.data), column))
+    position = np.arange(len(order)) - np.repeat(columns.indptr[:-1], sizes)
+    chosen = order[position < neighbours]
+    kept = sparse.csr_array(
+        (columns.data[chosen].astype(np.float32), (columns.indices[chosen], column[chosen])),
+        shape=weights.shape,
+    )
+    kept.sort_indices()
+    return kept
+
+
+def item_knn(liked: sparse.csr_array, *, neighbours: int = 200, shrink: float = 10.0) -> sparse.csr_array:
+    """Return (n_items, n_items) shrunk cosine similarities of co-liked items.
+
+    w_ij = c_ij / (sqrt(c_i c_j) + shrink), the item-based neighbourhood model of Sarwar et al. (2001) with
+    the shrinkage of Bell and Koren (2007).
+    """
+    counts = np.asarray(liked.sum(axis=0), dtype=np.float64).ravel()
+    together = (liked.T @ liked).tocoo()
+    off = together.row != together.col
+    row, col = together.row[off], together.col[off]
+    values = together.data[off] / (np.sqrt(counts[row] * counts[col]) + shrink)
+    return keep_strongest(sparse.csr_array((values, (row, col)), shape=together.shape), neighbours)
+
+
+def rp3beta(
+    liked: sparse.csr_array, *, alpha: float = 1.0, beta: float = 0.6, neighbours: int = 200
+) -> sparse.csr_array:
+    """Return (n_items, n_items) three-step random-walk weights, damped by popularity.
+
+    RP3beta of Paudel et al. (2017): transition probabilities to the power alpha, divided by the degree
+    of the target to the power beta.
+    """
+    item_degree = np.asarray(liked.sum(axis=0), dtype=np.float64).ravel()
+    to_users = _row_normalised(liked.T.tocsr())
+    to_items = _row_normalised(liked.tocsr())
+    to_users.data **= alpha
+    to_items.data **= alpha
+    walk = (to_users @ to_items).tocoo()
+    off = walk.row != walk.col
+    row, col = walk.row[off], walk.col[off]
+    values = walk.data[off] / item_degree[col] ** beta
+    return keep_strongest(sparse.csr_array((values, (row, col)), shape=walk.shape), neighbours)
+
+
+def ease(liked: sparse.csr_array, *, l2: float = 300.0, neighbours: int = 500) -> sparse.csr_array:
+    """Return (n_items, n_items) weights of the closed-form linear autoencoder EASE (Steck, 2019).
+
+    B = I - P diag(1 / diag P) with P = (X'X + l2 I)^-1, computed on the items with an interaction and in
+    the smaller of the two spaces (users or items, by the Woodbury identity); then pruned to the
+    strongest `neighbours` of every target item. Needs min(n_users, n_items)^2 floats at its peak.
+    """
+    degree = np.asarray(liked.sum(axis=0)).ravel()
+    warm = np.flatnonzero(degree > 0)
+    users = np.flatnonzero(np.asarray(liked.sum(axis=1)).ravel() > 0)
+    x = liked[users][:, warm].tocsr()
+    inverse_rows = _inverse_gram_rows(x, l2)
+    entries = []
+    for start in range(0, len(warm), BLOCK):
+        block = np.arange(start, min(start + BLOCK, len(warm)))
+        # P is symmetric, so its rows are its columns: column j of B is -P[:, j] / P[j, j].
+        rows = inverse_rows(block)
+        diagonal = rows[np.arange(len(block)), block]
+        target = -rows / diagonal[:, None]
+        target[np.arange(len(block)), block] = 0.0
+        size = min(neighbours, len(warm))
+        strongest = np.argpartition(-np.abs(target), size - 1, axis=1)[:, :size]
+        values = np.take_along_axis(target, strongest, axis=1)
+        entries.append((strongest.ravel(), np.repeat(block, size), values.ravel()))
+    source, goal, values = (np.concatenate(part) for part in zip(*entries, strict=True))
+    keep = values != 0
+    shape = (liked.shape[1], liked.shape[1])
+    return sparse.csr_array((values[keep].astype(np.float32), (warm[source[keep]], warm[goal[keep]])), shape=shape)
+
+
+def content_knn(
+    vectors: FloatArray,
+    present: BoolArray,
+    known: BoolArray,
+    *,
+    neighbours: int = 50,
+    targets: BoolArray | None = None,
+) -> sparse.csr_array:
+    """Return (n_items, n_items) cosine similarities of every item to its nearest known items.
+
+    Column j holds the `neighbours` nearest items to j among those that are present and `known` (items a
+    user can have in the history), so that an item appended later changes no column but its own. Only the
+    columns of `targets` are made where that is given.
+    """
+    n = len(vectors)
+    unit = unit_rows(vectors)
+    sources = np.flatnonzero(present & known)
+    goals = np.flatnonzero(present if targets is None else present & targets)
+    size = min(neighbours, len(sources))
+    entries = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    for start in range(0, len(goals) if size else 0, BLOCK):
+        block = goals[start : start + BLOCK]
+        similarity = unit[block] @ unit[sources].T
+        similarity[block[:, None] == sources[None, :]] = -np.inf
+        nearest = np.argpartition(-similarity, size - 1, axis=1)[:, :size]
+        values = np.take_along_axis(similarity, nearest, axis=1)
+        entries.append((sources[nearest].ravel(), np.repeat(block, size), values.ravel()))
+    source, goal, values = (np.concatenate(part) for part in zip(*entries, strict=True))
+    keep = values > 0
+    return sparse.csr_array((values[keep], (source[keep], goal[keep])), shape=(n, n))
+
+
+def unit_rows(vectors: FloatArray) -> FloatArray:
+    """Scale rows to length 1; rows of zeros stay zero."""
+    length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
+def _row_normalised(matrix: sparse.csr_array) -> sparse.csr_array:
+    sums = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
+    scaled = matrix.astype(np.float64)
+    scaled.data /= np.repeat(sums, np.diff(matrix.indptr))
+    return scaled
+
+
+def _inverse_gram_rows(x: sparse.csr_array, l2: float) -> Callable[[IntArray], NDArray[np.float64]]:
+    """Return block -> rows of (X'X + l2 I)^-1, from the smaller of the two Gram matrices."""
+    dual = x.shape[0] < x.shape[1]
+    gram = (x @ x.T if dual else x.T @ x).toarray().astype(np.float64)
+    gram[np.diag_indices_from(gram)] += l2
+    factor, _ = linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    triangle, _ = linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
+    inverse: NDArray[np.float64] = np.tril(triangle) + np.tril(triangle, -1).T
+
+    def primal_rows(block: IntArray) -> NDArray[np.float64]:
+        return inverse[block]
+
+    def dual_rows(block: IntArray) -> NDArray[np.float64]:
+        # Woodbury: (X'X + l2 I)^-1 = (I - X' (X X' + l2 I)^-1 X) / l2
+        rows: NDArray[np.float64] = -(x.T @ (x[:, block].T @ inverse).T).T / l2
+        rows[np.arange(len(block)), block] += 1.0 / l2
+        return rows
+
+    return dual_rows if dual else primal_rows

@@ -1,0 +1,75 @@
+"""Encoded modalities of a set of ids, keyed by code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import sparse
+
+from features.encoders.base import Encoded
+from features.frame import BoolArray, FloatArray
+from features.item_models import content_knn, unit_rows
+
+
+@dataclass(frozen=True)
+class ModalityVectors:
+    """Vectors of one modality over a code space.
+
+    Attributes
+    ----------
+    vectors
+        (n, d) float32 as encoded; rows without the modality are zeros.
+    unit
+        (n, d) float32 the same rows at length 1, for cosines.
+    present
+        (n,) bool.
+    graph
+        (n, n) cosines of every item to its nearest known items (see `content_knn`), or None.
+    """
+
+    vectors: FloatArray
+    present: BoolArray
+    graph: sparse.csr_array | None = None
+    unit: FloatArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", unit_rows(self.vectors))
+
+
+Space = Mapping[str, ModalityVectors]
+
+
+def place(encoded: Encoded, codes: np.ndarray, size: int) -> ModalityVectors:
+    """Put encoded rows at their codes in a space of `size` ids; ids without a row are absent."""
+    vectors = np.zeros((size, encoded.vectors.shape[1]), dtype=np.float32)
+    present = np.zeros(size, dtype=bool)
+    vectors[codes] = np.where(encoded.present[:, None], encoded.vectors, 0.0)
+    present[codes] = encoded.present
+    return ModalityVectors(vectors, present)
+
+
+def extended(modality: ModalityVectors, new: Encoded, neighbours: int) -> ModalityVectors:
+    """Append newly encoded ids; with a graph, new items find their neighbours among the old ones."""
+    n_old = len(modality.present)
+    vectors = np.concatenate([modality.vectors, np.where(new.present[:, None], new.vectors, 0)])
+    present = np.concatenate([modality.present, new.present])
+    if modality.graph is None:
+        return ModalityVectors(vectors, present)
+    n = len(present)
+    # Items that anybody's column points at are the known ones; the new columns point at the same.
+    known = np.zeros(n, dtype=bool)
+    known[:n_old] = np.diff(modality.graph.indptr) > 0
+    targets = present & (np.arange(n) >= n_old)
+    added = content_knn(vectors, present, known, neighbours=neighbours, targets=targets).tocoo()
+    old = modality.graph.tocoo()
+    row, col = np.concatenate([old.row, added.row]), np.concatenate([old.col, added.col])
+    graph = sparse.csr_array((np.concatenate([old.data, added.data]), (row, col)), shape=(n, n))
+    return ModalityVectors(vectors, present, graph)
+
+
+def with_graph(modality: ModalityVectors, known: BoolArray, neighbours: int) -> ModalityVectors:
+    """Add the nearest-neighbour graph over the items that are `known`."""
+    graph = content_knn(modality.vectors, modality.present, known, neighbours=neighbours)
+    return ModalityVectors(modality.vectors, modality.present, graph)

@@ -1,0 +1,111 @@
+"""Which base models a stack is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ensembles.oof import Base
+from features.builder import CONTEXT, FeatureModel
+from features.frame import RankingFrame
+from features.retrievers import BEHAVIOUR
+from modalrank.config import BaseConfig, Config
+from rankers.block_ranker import BlockRanker
+from rankers.column_ranker import ColumnRanker
+from rankers.protocol import Ranker
+from rankers.registry import make_ranker
+
+FUSED = {
+    "fused_lightgbm": ("lightgbm", "lambdarank"),
+    "fused_xendcg": ("lightgbm", "rank_xendcg"),
+    "fused_xgboost": ("xgboost", "rank:ndcg"),
+    "fused_catboost": ("catboost", "QueryRMSE"),
+    "fused_linear": ("linear", None),
+}
+
+
+@dataclass(frozen=True)
+class BaseSet:
+    """The bases of a stack.
+
+    Attributes
+    ----------
+    blocks
+        Base name to the blocks of features that it reads.
+    """
+
+    bases: tuple[Base, ...]
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def modality(self) -> dict[str, str]:
+        """Base name to the modality that it cannot do without."""
+        return {base.name: base.modality for base in self.bases if base.modality is not None}
+
+    def single(self) -> list[str]:
+        """Return the names of the bases that read one modality only."""
+        return [base.name for base in self.bases if base.modality is not None]
+
+
+def base_set(config: Config, model: FeatureModel, frame: RankingFrame) -> BaseSet:
+    """Return the retrievers of the model as they are, and the learned bases of the config.
+
+    With `bases: auto` these are one LightGBM ranker a modality and fused rankers of every family on all
+    blocks.
+    """
+    bases, blocks = [], {}
+    for retriever in model.retrievers:
+        needs = None if retriever.name == "popularity" else retriever.block
+        bases.append(Base(retriever.name, _column_maker(f"{retriever.name}.score"), needs))
+        blocks[retriever.name] = (retriever.block,)
+    for spec in auto_bases(frame) if config.bases == "auto" else config.bases:
+        chosen = tuple(frame.blocks) if spec.blocks == "all" else tuple(spec.blocks)
+        own = [name for name in chosen if name != CONTEXT]
+        modality = own[0] if len(own) == 1 and own[0] in frame.modalities else None
+        bases.append(Base(spec.name, _ranker_maker(config, spec, chosen, modality), modality))
+        blocks[spec.name] = chosen
+    return BaseSet(tuple(bases), blocks)
+
+
+def auto_bases(frame: RankingFrame) -> list[BaseConfig]:
+    """Return the default learned bases for the blocks of a frame."""
+    specs = []
+    for name in frame.blocks:
+        if name == BEHAVIOUR:
+            specs.append(BaseConfig(name=name, family="lightgbm", blocks=[BEHAVIOUR, CONTEXT]))
+        elif name != CONTEXT and _varies_within_queries(frame, name):
+            specs.append(BaseConfig(name=name, family="lightgbm", blocks=[name]))
+    for name, (family, objective) in FUSED.items():
+        specs.append(BaseConfig(name=name, family=family, objective=objective))  # type: ignore[arg-type]
+    return specs
+
+
+def _varies_within_queries(frame: RankingFrame, block: str) -> bool:
+    """Tell modalities of candidates from those of users, which alone rank nothing."""
+    columns = list(frame.blocks[block])
+    first = frame.features[frame.offsets[:-1]][:, columns].repeat(frame.group_sizes, axis=0)
+    here = frame.features[:, columns]
+    same = (here == first) | ((here != here) & (first != first))
+    return not bool(same.all())
+
+
+def _column_maker(feature: str) -> Callable[[], Ranker]:
+    return lambda: ColumnRanker(feature)
+
+
+def _ranker_maker(
+    config: Config, spec: BaseConfig, blocks: tuple[str, ...], modality: str | None
+) -> Callable[[], Ranker]:
+    def make() -> Ranker:
+        params = {key: value for key, value in spec.params.items() if value is not None}
+        ranker = make_ranker(
+            spec.family,
+            objective=spec.objective,
+            params=params,  # type: ignore[arg-type]
+            seed=config.seed,
+            device=config.device,
+            threads=config.threads,
+        )
+        return BlockRanker(ranker, blocks, modality)
+
+    return make

@@ -1,0 +1,337 @@
+"""The config: checked before anything runs, unknown keys are errors."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from features.builder import CONTEXT
+from features.errors import ConfigError
+from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS
+
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+Files = str | list[str]
+Scalar = int | float | str | bool | None
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnNames(_Strict):
+    """Names of the columns of the interaction table."""
+
+    query: str = "user_id"
+    item: str = "item_id"
+    label: str | None = None
+    time: str | None = None
+    weight: str | None = None
+    split: str | None = None
+
+
+class DataConfig(_Strict):
+    """Where the tables are and how to read them."""
+
+    root: str = Field(".", description="folder of the tables, relative to the config; ${NAME:-default} is expanded")
+    interactions: str | dict[Literal["train", "valid", "test"], Files] = "interactions.parquet"
+    items: str | None = None
+    users: str | None = None
+    item_id: str = "item_id"
+    user_id: str = "user_id"
+    form: Literal["log", "judged"] = "log"
+    presorted: bool = False
+    duplicates: Literal["error", "last"] = "error"
+    positive_from: float = Field(1.0, description="a label from here on is a positive")
+    columns: ColumnNames = ColumnNames()
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file named in the config."""
+        return Path(self.root) / name
+
+    def interaction_files(self) -> dict[str | None, list[Path]]:
+        """Return split name (None where the files do not tell it) to the files."""
+        if isinstance(self.interactions, str):
+            return {None: [self.path(self.interactions)]}
+        files = {}
+        for split, names in self.interactions.items():
+            files[split] = [self.path(name) for name in ([names] if isinstance(names, str) else names)]
+        return {**files}
+
+
+class SplitConfig(_Strict):
+    """How interactions are cut into train, valid and test."""
+
+    by: Literal["column", "user_time", "global_time", "query"] = "column"
+    valid: float = Field(0.1, gt=0, lt=0.5)
+    test: float = Field(0.2, gt=0, lt=0.5)
+
+
+class ModalityConfig(_Strict):
+    """One modality: the table and columns it comes from, and its encoder."""
+
+    table: Literal["items", "users", "interactions"] = "items"
+    columns: list[str] = Field(min_length=1)
+    encoder: Literal["text", "tags", "numeric", "vectors", "image", "audio"]
+    params: dict[str, Scalar] = {}
+
+    @model_validator(mode="after")
+    def _rows_are_numeric(self) -> ModalityConfig:
+        if self.table == "interactions" and self.encoder != "numeric":
+            raise ValueError("a modality of the interactions table is used as it is: encoder must be 'numeric'")
+        return self
+
+
+class RetrieverConfig(_Strict):
+    """One behaviour retriever; a list as a parameter is a grid of which validation picks one."""
+
+    kind: Literal["popularity", "item_knn", "ease", "rp3beta", "als"]
+    params: dict[str, int | float | list[int | float]] = {}
+
+
+DEFAULT_RETRIEVERS = [
+    RetrieverConfig(kind="popularity"),
+    RetrieverConfig(kind="item_knn", params={"shrink": [0, 10, 100]}),
+    RetrieverConfig(kind="ease", params={"l2": [30, 100, 300]}),
+    RetrieverConfig(kind="rp3beta", params={"alpha": [0.8, 1.0], "beta": [0.0, 0.2, 0.4]}),
+    RetrieverConfig(kind="als", params={"factors": [64, 128], "regularization": [30, 200, 800], "alpha": [10, 320]}),
+]
+
+
+class CandidateConfig(_Strict):
+    """Where candidates of the log form come from."""
+
+    retrievers: list[RetrieverConfig] = DEFAULT_RETRIEVERS
+    content: bool = Field(True, description="one nearest-neighbour retriever for each item modality")
+    content_neighbours: int = Field(50, ge=1)
+    per_source: int = Field(100, ge=1, le=10_000)
+    exclude_seen: bool = True
+
+    @model_validator(mode="after")
+    def _distinct(self) -> CandidateConfig:
+        kinds = [retriever.kind for retriever in self.retrievers]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("each kind of retriever may be named once")
+        return self
+
+
+class LabelConfig(_Strict):
+    """How training labels are made out of the training interactions (log form)."""
+
+    method: Literal["hide", "forward"] = "hide"
+    folds: int = Field(4, ge=2, le=20)
+    negatives: int = Field(60, ge=1, description="negatives kept a training query, drawn at random")
+
+
+class BaseConfig(_Strict):
+    """One base ranker."""
+
+    name: str
+    family: Literal["lightgbm", "xgboost", "catboost", "linear"]
+    objective: str | None = None
+    blocks: list[str] | Literal["all"] = "all"
+    params: dict[str, Scalar] = {}
+
+
+class EnsembleConfig(_Strict):
+    """The meta-learner ladder and its gate."""
+
+    k: int = Field(20, ge=1, le=1000)
+    ladder: list[Literal["best_single", "rank_fusion", "greedy", "linear_stack", "lambdamart"]] = [
+        "best_single",
+        "rank_fusion",
+        "greedy",
+        "linear_stack",
+        "lambdamart",
+    ]
+    sampling: Literal["natural", "pattern_balanced"] = "pattern_balanced"
+    sampling_params: dict[str, Scalar] = {}
+    bootstrap_draws: int = Field(2000, ge=100)
+
+    @model_validator(mode="after")
+    def _starts_single(self) -> EnsembleConfig:
+        if self.ladder[:1] != ["best_single"]:
+            raise ValueError("the ladder starts with 'best_single', which is always a legal answer")
+        return self
+
+
+class TrackingConfig(_Strict):
+    """Where runs and models are recorded; the variable MLFLOW_TRACKING_URI overrides `uri`."""
+
+    uri: str = "sqlite:///mlruns/mlflow.db"
+    experiment: str = "modalrank"
+
+
+class Config(_Strict):
+    """Everything a training run is told."""
+
+    name: str = Field("modalrank", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, description="0 means all cores")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    protocol: Literal["strict", "full"] = "full"
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    modalities: dict[str, ModalityConfig] = {}
+    candidates: CandidateConfig = CandidateConfig()
+    labels: LabelConfig = LabelConfig()
+    components: int = Field(4, ge=0, le=1000, description="components of a vector that become features")
+    last_k: int = Field(5, ge=1)
+    bases: list[BaseConfig] | Literal["auto"] = "auto"
+    ensemble: EnsembleConfig = EnsembleConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        reserved = {BEHAVIOUR, CONTEXT} & set(self.modalities)
+        if reserved:
+            raise ValueError(f"a modality must not be named {sorted(reserved)[0]!r}, which is a block of its own")
+        for name, modality in self.modalities.items():
+            if modality.table != "interactions" and getattr(self.data, modality.table) is None:
+                raise ValueError(f"modality {name!r} comes from the {modality.table}, but data.{modality.table} is not set")
+            if modality.table == "interactions" and self.data.form == "log":
+                raise ValueError(f"modality {name!r} comes with the rows, which only the judged form has")
+        if self.bases != "auto":
+            self._check_bases(self.bases)
+        return self
+
+    def _check_bases(self, bases: Sequence[BaseConfig]) -> None:
+        names = [base.name for base in bases]
+        if len(set(names)) != len(names):
+            raise ValueError("bases: every name may occur once")
+        blocks = {*self.modalities, BEHAVIOUR, CONTEXT}
+        for base in bases:
+            unknown = set(base.blocks) - blocks if base.blocks != "all" else set()
+            if unknown:
+                raise ValueError(f"base {base.name!r}: unknown block {sorted(unknown)[0]!r}, known are {sorted(blocks)}")
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML config, apply `a.b=c` overrides and check it.
+
+    `data.root` is relative to the config's folder, and `${NAME:-default}` in it is an environment variable
+    with its default; a root given by an override is taken as it is, relative to the working folder.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or no YAML, a key is unknown, or a value is of the wrong type or range.
+    """
+    raw = _read_yaml(path)
+    given = set()
+    for override in overrides:
+        given.add(_apply(raw, override))
+    data = raw.setdefault("data", {})
+    if isinstance(data, dict) and "data.root" not in given:
+        data["root"] = str(path.parent / _expand_variables(str(data.get("root", "."))))
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: Mapping[str, Any], file: str) -> Config:
+    """Check a config that is already a mapping; raises ConfigError with the key and the nearest valid one."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = [part for part in first["loc"] if not str(part).startswith("function-")]
+        key = ".".join(str(part) for part in where) or "the config"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"unknown config key {key!r}", fix=_nearest(where), file=file) from None
+        message = first["msg"].removeprefix("Value error, ")
+        got = first["input"] if isinstance(first["input"], Scalar) else type(first["input"]).__name__
+        raise ConfigError(
+            f"config key {key!r}: {message}, got {got!r}", fix="modalrank train --help lists the keys", file=file
+        ) from None
+
+
+def dump_config(config: Config) -> str:
+    """Return the config as YAML with every default filled in."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config ({error.strerror})", fix="check the path", file=str(path)) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigError(
+            f"not valid YAML ({getattr(error, 'problem', error)})",
+            fix="check the indentation and colons there",
+            file=str(path),
+            row=mark.line + 1 if mark else None,
+        ) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"got {type(raw).__name__}, expected keys and values", fix="see the README", file=str(path))
+    return raw
+
+
+def _apply(raw: dict[str, Any], override: str) -> str:
+    key, separator, value = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"--set {override!r} is not of the form a.b=c", fix="give a dotted key and a value")
+    node = raw
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override!r}: {part!r} is a value, not a section", fix="set it as a whole")
+    node[parts[-1]] = yaml.safe_load(value)
+    return key.strip()
+
+
+def _expand_variables(text: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if os.environ.get(name) is None and default is None:
+            raise ConfigError(f"data.root names the variable {name}, which is not set", fix=f"export {name}=...")
+        return os.environ.get(name) or default or ""
+
+    return VARIABLE.sub(value, text)
+
+
+def _nearest(where: Sequence[Any]) -> str:
+    """Name the keys that are known where an unknown one was found."""
+    parts = [str(part) for part in where]
+    known = _known_keys(parts[:-1])
+    close = difflib.get_close_matches(parts[-1], known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known keys there are {', '.join(known)}"
+
+
+def _known_keys(section: Sequence[str]) -> list[str]:
+    schema = Config.model_json_schema()
+    node = schema
+    for part in section:
+        node = _resolve(schema, node)
+        properties = node.get("properties", {})
+        node = properties.get(part) or node.get("additionalProperties") or node.get("items") or {}
+    return sorted(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    for option in [node, *node.get("anyOf", []), *node.get("allOf", [])]:
+        if "$ref" in option:
+            return _resolve(schema, schema["$defs"][option["$ref"].rsplit("/", 1)[1]])
+    for option in node.get("anyOf", []):
+        if option.get("type") in ("array", "object"):
+            return option  # type: ignore[no-any-return]
+    return node
+
+
+__all__ = [
+    "BEHAVIOUR_KINDS",
+    "BaseConfig",
+    "Config",
+    "ModalityConfig",
+    "RetrieverConfig",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]

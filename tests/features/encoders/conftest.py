@@ -1,0 +1,105 @@
+"""One small case an encoder for the contract suite, with files made once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+from PIL import Image
+
+N_ROWS = 24
+MISSING = 5
+"""Every MISSING-th row of a table, from the first, has no value."""
+
+
+@dataclass(frozen=True)
+class Case:
+    kind: str
+    table: Callable[[int], pl.DataFrame]
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join([self.kind, *(f"{k}={v}" for k, v in self.params.items())])
+
+
+def with_gaps(values: Sequence[object]) -> list[object]:
+    return [None if i % MISSING == 0 else value for i, value in enumerate(values)]
+
+
+def words(seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(f"word{w}" for w in rng.integers(0, 40, size=12)) for _ in range(N_ROWS)]
+    return pl.DataFrame({"title": with_gaps(texts), "plot": with_gaps(texts[::-1])}, schema=["title", "plot"])
+
+
+def tags(seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = [[f"tag{t}" for t in rng.integers(0, 12, size=3)] for _ in range(N_ROWS)]
+    return pl.DataFrame({"tags": with_gaps(rows)}, schema={"tags": pl.List(pl.String)})
+
+
+def numbers(seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "price": with_gaps(rng.lognormal(size=N_ROWS).tolist()),
+            "sold": with_gaps((rng.random(N_ROWS) < 0.5).tolist()),
+        },
+        schema={"price": pl.Float64, "sold": pl.Boolean},
+    )
+
+
+def vectors(seed: int) -> pl.DataFrame:
+    rows = np.random.default_rng(seed).normal(size=(N_ROWS, 50)).tolist()
+    return pl.DataFrame({"vector": with_gaps(rows)}, schema={"vector": pl.List(pl.Float32)})
+
+
+def image_names(seed: int) -> pl.DataFrame:
+    names = [f"{seed}/{i}.png" for i in range(N_ROWS)]
+    return pl.DataFrame({"poster": with_gaps(names)}, schema={"poster": pl.String})
+
+
+def sound_names(seed: int) -> pl.DataFrame:
+    names = [f"{seed}/{i}.wav" for i in range(N_ROWS)]
+    return pl.DataFrame({"sound": with_gaps(names)}, schema={"sound": pl.String})
+
+
+CASES = [
+    Case("text", words, {"dim": 8}),
+    Case("text", words, {"dim": 5000}),
+    Case("tags", tags),
+    Case("tags", tags, {"dim": 4}),
+    Case("numeric", numbers),
+    Case("vectors", vectors),
+    Case("vectors", vectors, {"dim": 7}),
+    Case("vectors", vectors, {"dim": 7, "standardize": False}),
+    Case("image", image_names, {"dim": 6}),
+    Case("audio", sound_names),
+    Case("audio", sound_names, {"dim": 5, "seconds": 0.2}),
+]
+
+
+@pytest.fixture(params=CASES, ids=str, scope="session")
+def case(request: pytest.FixtureRequest) -> Case:
+    assert isinstance(request.param, Case)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of noise images and sounds for the seeds 0 to 2."""
+    folder = tmp_path_factory.mktemp("files")
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        (folder / str(seed)).mkdir()
+        for i in range(N_ROWS):
+            pixels = rng.integers(0, 256, size=(24, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / str(seed) / f"{i}.png")
+            samples = rng.normal(scale=0.1, size=4000) * rng.random()
+            soundfile.write(folder / str(seed) / f"{i}.wav", samples, 16_000)
+    return folder

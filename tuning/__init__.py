@@ -1,0 +1,1 @@
+"""Search for settings: small grids for retrievers, Optuna studies for rankers."""
