@@ -18,10 +18,11 @@ from ensembles.greedy import GreedySelection
 from ensembles.lambdamart import LambdaMART
 from ensembles.linear_stack import LinearStack
 from ensembles.meta import MetaLearner, read_state
-from ensembles.normalise import average_ranks, min_max, normalised_features, z_scores
+from ensembles.meta_features import normalised_features
 from ensembles.sampling import Draw, Sampler, apply_draw, make_sampler
 from ensembles.score_frame import ScoreFrame
 from features.errors import ConfigError, DataError
+from features.per_query import average_ranks, min_max, z_scores
 
 __all__ = [
     "LADDER",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembles.meta import check_trainable, mean_ndcg, place_unknown_last, read_state, scores_of, write_state
-from ensembles.normalise import list_ranks
+from ensembles.meta_features import list_ranks
 from ensembles.score_frame import ScoreFrame
 
 
@@ -17,7 +17,7 @@ class BestSingle:
     """Ranks by the base with the best mean NDCG@k out of fold.
 
     Where it has no opinion on a candidate, the next-best base that has one places it, by its rank in the
-    list (see `ensembles.normalise.list_ranks`). The fallbacks end with the first base that, with those
+    list (see `ensembles.meta_features.list_ranks`). The fallbacks end with the first base that, with those
     before it, had an opinion on every out-of-fold candidate.
 
     Attributes

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembles.meta import check_trainable, place_unknown_last, read_state, scores_of, write_state
-from ensembles.normalise import list_ranks, weighted_sum
+from ensembles.meta_features import list_ranks, weighted_sum
 from ensembles.score_frame import ScoreFrame
 
 
@@ -18,7 +18,7 @@ class RankFusion:
 
     Ties have their average rank. The mean is over the bases that have an opinion on the candidate, and a
     base that ranked only part of the list has its ranks stretched over the whole of it (see
-    `ensembles.normalise.list_ranks`): an absent modality is then neither a penalty, as with a plain sum,
+    `ensembles.meta_features.list_ranks`): an absent modality is then neither a penalty, as with a plain sum,
     nor a reward, as first of two would be. Where every base ranks every candidate the order is Cormack's.
 
     Attributes

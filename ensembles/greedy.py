@@ -18,9 +18,10 @@ from ensembles.meta import (
     scores_of,
     write_state,
 )
-from ensembles.normalise import ScoreArray, weighted_sum, z_scores
+from ensembles.meta_features import weighted_sum
 from ensembles.score_frame import ScoreFrame
 from features.frame import IntArray, rows_of_queries
+from features.per_query import ScoreArray, z_scores
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from ensembles.meta import (
     teaching_queries,
     write_state,
 )
-from ensembles.normalise import normalised_features
+from ensembles.meta_features import normalised_features
 from ensembles.score_frame import ScoreFrame
 from features.frame import RankingFrame
 from rankers.lightgbm_ranker import LightGBMRanker
@@ -26,7 +26,7 @@ RANKER_FOLDER = "ranker"
 
 
 class LambdaMART:
-    """LambdaMART (Burges, MSR-TR-2010-82) on `ensembles.normalise.normalised_features`.
+    """LambdaMART (Burges, MSR-TR-2010-82) on `ensembles.meta_features.normalised_features`.
 
     There is no early stopping: the fold that stops it would no longer be out of fold. The defaults are
     few and small trees with large leaves instead.

@@ -16,10 +16,10 @@ from ensembles.meta import (
     scores_of,
     write_state,
 )
-from ensembles.normalise import z_scores
 from ensembles.score_frame import ScoreFrame
 from features.errors import DataError
 from features.frame import IntArray
+from features.per_query import z_scores
 
 # a context far outside what was seen in training must not turn a weight around
 LARGEST_CONTEXT = 3.0

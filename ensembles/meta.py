@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembles.normalise import ScoreArray, reduce_queries
 from ensembles.score_frame import ScoreFrame
 from features.errors import DataError
 from features.frame import IntArray
+from features.per_query import ScoreArray, reduce_queries
 from rankers.metrics import ndcg
 
 STATE_FILE = "meta.json"

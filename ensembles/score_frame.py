@@ -75,7 +75,9 @@ class ScoreFrame:
     def take_queries(self, positions: IntArray, weights: FloatArray | None = None) -> ScoreFrame:
         """Return the queries at these positions, which may repeat, with these (len(positions),) weights."""
         rows = rows_of_queries(self.offsets, positions)
-        kept = self.query_weights[positions] if weights is None and self.query_weights is not None else weights
+        kept = (
+            self.query_weights[positions] if weights is None and self.query_weights is not None else weights
+        )
         return replace(
             self,
             scores=self.scores[rows],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -91,9 +92,9 @@ class FeatureModel:
         blocks = _Blocks(len(candidates.items))
         normalised = normalise(candidates.scores.astype(np.float64), candidates.offsets)
         for number, retriever in enumerate(self.retrievers):
-            views = (candidates.scores, normalised.z, normalised.rank)
-            for view, values in zip(("score", "z", "rank"), views, strict=True):
-                blocks.add(retriever.block, f"{retriever.name}.{view}", values[:, number])
+            blocks.add(retriever.block, f"{retriever.name}.score", candidates.scores[:, number])
+            blocks.add(retriever.block, f"{retriever.name}.z", normalised.z[:, number])
+            blocks.add(retriever.block, f"{retriever.name}.rank", normalised.rank[:, number])
         self._behaviour_and_context(blocks, candidates)
         for name, modality in self.items.items():
             self._item_modality(blocks, name, modality, candidates)
@@ -133,7 +134,9 @@ class FeatureModel:
     def _smoothed_popularity(self) -> dict[str, FloatArray]:
         graphs = {name: modality.graph for name, modality in self.items.items()}
         popularity = self.history.popularity
-        return {name: _neighbour_mean(graph, popularity) for name, graph in graphs.items() if graph is not None}
+        return {
+            name: _neighbour_mean(graph, popularity) for name, graph in graphs.items() if graph is not None
+        }
 
     def presence(self, queries: IntArray, items: IntArray) -> BoolArray:
         """(n_rows, n_modalities) bool: what is there of each pair, in the order of `modalities`.
@@ -165,9 +168,7 @@ class FeatureModel:
                 blocks.add(name, f"{name}.smooth_popularity", smooth)
         self._components(blocks, name, modality, candidates.items)
 
-    def _components(
-        self, blocks: _Blocks, name: str, modality: ModalityVectors, codes: IntArray
-    ) -> None:
+    def _components(self, blocks: _Blocks, name: str, modality: ModalityVectors, codes: IntArray) -> None:
         present = modality.present[codes]
         for component in range(min(self.settings.components, modality.vectors.shape[1])):
             values = np.where(present, modality.vectors[codes, component], np.nan)
@@ -222,7 +223,7 @@ class _Blocks:
 def _max_similarity(modality: ModalityVectors, liked: sparse.csr_array, candidates: Candidates) -> FloatArray:
     best = np.full(len(candidates.items), np.nan, dtype=np.float32)
     offsets = candidates.offsets
-    for row, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for row, (start, stop) in enumerate(pairwise(offsets)):
         history = liked.indices[liked.indptr[row] : liked.indptr[row + 1]]
         history = history[modality.present[history]]
         if len(history):

@@ -36,7 +36,9 @@ class Candidates:
     def offsets(self) -> IntArray:
         """(n_queries + 1,) row borders of the queries."""
         starts = np.flatnonzero(np.diff(self.queries)) + 1
-        return np.concatenate([[0], starts, [len(self.queries)]]) if len(self.queries) else np.zeros(1, np.int64)
+        return (
+            np.concatenate([[0], starts, [len(self.queries)]]) if len(self.queries) else np.zeros(1, np.int64)
+        )
 
 
 def retrieve(

@@ -72,7 +72,7 @@ class RankingFrame:
         offsets = np.concatenate([[0], starts, [n]]).astype(np.int64) if n else np.zeros(1, dtype=np.int64)
         heads = self.queries[offsets[:-1]]
         if len(np.unique(heads)) != len(heads):
-            seen, first = np.unique(heads, return_index=True)
+            _, first = np.unique(heads, return_index=True)
             again = int(np.setdiff1d(np.arange(len(heads)), first)[0])
             raise DataError(
                 f"query {heads[again]} starts again after other queries, expected its rows together",
@@ -133,7 +133,9 @@ class RankingFrame:
         rows = rows_of_queries(self.offsets, positions)
         repeated = len(np.unique(positions)) != len(positions)
         codes = np.arange(len(positions)) if repeated else self.queries[self.offsets[:-1][positions]]
-        kept = self.query_weights[positions] if weights is None and self.query_weights is not None else weights
+        kept = (
+            self.query_weights[positions] if weights is None and self.query_weights is not None else weights
+        )
         return replace(
             self,
             features=self.features[rows],
@@ -165,7 +167,9 @@ def rows_of_queries(offsets: IntArray, positions: IntArray) -> IntArray:
     """Return the row numbers of the queries at `positions`, in that order."""
     sizes = np.diff(offsets)[positions]
     ends = np.cumsum(sizes)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(offsets[:-1][positions] - (ends - sizes), sizes)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
+    rows: IntArray = np.repeat(offsets[:-1][positions], sizes) + within
+    return rows
 
 
 def concatenate(frames: Sequence[RankingFrame]) -> RankingFrame:
@@ -181,7 +185,10 @@ def concatenate(frames: Sequence[RankingFrame]) -> RankingFrame:
     weights = None
     if any(frame.query_weights is not None for frame in frames):
         weights = np.concatenate(
-            [f.query_weights if f.query_weights is not None else np.ones(f.n_queries, np.float32) for f in frames]
+            [
+                f.query_weights if f.query_weights is not None else np.ones(f.n_queries, np.float32)
+                for f in frames
+            ]
         )
     return replace(
         first,

@@ -90,7 +90,9 @@ def ease(liked: sparse.csr_array, *, l2: float = 300.0, neighbours: int = 500) -
     source, goal, values = (np.concatenate(part) for part in zip(*entries, strict=True))
     keep = values != 0
     shape = (liked.shape[1], liked.shape[1])
-    return sparse.csr_array((values[keep].astype(np.float32), (warm[source[keep]], warm[goal[keep]])), shape=shape)
+    return sparse.csr_array(
+        (values[keep].astype(np.float32), (warm[source[keep]], warm[goal[keep]])), shape=shape
+    )
 
 
 def content_knn(
@@ -128,7 +130,8 @@ def content_knn(
 def unit_rows(vectors: FloatArray) -> FloatArray:
     """Scale rows to length 1; rows of zeros stay zero."""
     length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    unit: FloatArray = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return unit
 
 
 def _row_normalised(matrix: sparse.csr_array) -> sparse.csr_array:

@@ -20,19 +20,28 @@ from features.history import History
 from features.space import ModalityVectors
 
 BEHAVIOUR = "behaviour"
-ITEM_MODELS = {"item_knn": item_models.item_knn, "ease": item_models.ease, "rp3beta": item_models.rp3beta}
+ITEM_MODELS: Mapping[str, Callable[..., sparse.csr_array]] = {
+    "item_knn": item_models.item_knn,
+    "ease": item_models.ease,
+    "rp3beta": item_models.rp3beta,
+}
 BEHAVIOUR_KINDS = ("popularity", *ITEM_MODELS, "als")
 
 
 class Retriever(Protocol):
-    """Scores items for users; higher is better, NaN where the retriever has no opinion.
-
-    `block` names the block of features that the scores belong to: `behaviour`, or a modality.
-    """
+    """Scores items for users; higher is better, NaN where the retriever has no opinion."""
 
     kind: ClassVar[str]
-    name: str
-    block: str
+
+    @property
+    def name(self) -> str:
+        """Name of the retriever, by which its features are called."""
+        ...
+
+    @property
+    def block(self) -> str:
+        """The block of features that its scores belong to: `behaviour`, or a modality."""
+        ...
 
     def scores(self, liked: sparse.csr_array) -> FloatArray:
         """Return (n_users, n_items) float32 scores; a user's row depends on that user's history alone."""
@@ -167,9 +176,7 @@ class FactorRetriever:
 
     def resized(self, n_items: int) -> Self:
         """Return the model with factors of 0 for the new items."""
-        return replace(
-            self, factors=_padded(self.factors, n_items), known=_padded(self.known, n_items)
-        )
+        return replace(self, factors=_padded(self.factors, n_items), known=_padded(self.known, n_items))
 
     def save(self, folder: Path) -> None:
         """Write the item factors."""
@@ -205,7 +212,7 @@ def fit_behaviour(
         return PopularityRetriever(kind, BEHAVIOUR, history.popularity)
     if kind == "als":
         return _fit_als(history, seed=seed, **params)  # type: ignore[arg-type]
-    weights = ITEM_MODELS[kind](history.liked, **params)  # type: ignore[arg-type]
+    weights = ITEM_MODELS[kind](history.liked, **params)
     return ItemItemRetriever(kind, BEHAVIOUR, weights, history.popularity > 0)
 
 

@@ -53,22 +53,23 @@ def base_set(config: Config, model: FeatureModel, frame: RankingFrame) -> BaseSe
     With `bases: auto` these are one LightGBM ranker a modality and fused rankers of every family on all
     blocks.
     """
-    bases, blocks = [], {}
+    bases: list[Base] = []
+    blocks: dict[str, tuple[str, ...]] = {}
     for retriever in model.retrievers:
         needs = None if retriever.name == "popularity" else retriever.block
         bases.append(Base(retriever.name, _column_maker(f"{retriever.name}.score"), needs))
         blocks[retriever.name] = (retriever.block,)
-    for spec in auto_bases(frame) if config.bases == "auto" else config.bases:
-        chosen = tuple(frame.blocks) if spec.blocks == "all" else tuple(spec.blocks)
-        own = [name for name in chosen if name != CONTEXT]
-        modality = own[0] if len(own) == 1 and own[0] in frame.modalities else None
-        bases.append(Base(spec.name, _ranker_maker(config, spec, chosen, modality), modality))
-        blocks[spec.name] = chosen
+    for spec in learned_bases(config, frame):
+        maker, modality = ranker_maker(config, spec, frame)
+        bases.append(Base(spec.name, maker, modality))
+        blocks[spec.name] = _blocks_of(spec, frame)
     return BaseSet(tuple(bases), blocks)
 
 
-def auto_bases(frame: RankingFrame) -> list[BaseConfig]:
-    """Return the default learned bases for the blocks of a frame."""
+def learned_bases(config: Config, frame: RankingFrame) -> list[BaseConfig]:
+    """Return the learned bases of a config, or the default ones for the blocks of a frame."""
+    if config.bases != "auto":
+        return config.bases
     specs = []
     for name in frame.blocks:
         if name == BEHAVIOUR:
@@ -76,7 +77,7 @@ def auto_bases(frame: RankingFrame) -> list[BaseConfig]:
         elif name != CONTEXT and _varies_within_queries(frame, name):
             specs.append(BaseConfig(name=name, family="lightgbm", blocks=[name]))
     for name, (family, objective) in FUSED.items():
-        specs.append(BaseConfig(name=name, family=family, objective=objective))  # type: ignore[arg-type]
+        specs.append(BaseConfig(name=name, family=family, objective=objective))
     return specs
 
 
@@ -93,11 +94,16 @@ def _column_maker(feature: str) -> Callable[[], Ranker]:
     return lambda: ColumnRanker(feature)
 
 
-def _ranker_maker(
-    config: Config, spec: BaseConfig, blocks: tuple[str, ...], modality: str | None
-) -> Callable[[], Ranker]:
+def ranker_maker(
+    config: Config, spec: BaseConfig, frame: RankingFrame
+) -> tuple[Callable[[], Ranker], str | None]:
+    """Return what makes a fresh ranker of a base, and the modality that it cannot do without."""
+    blocks = _blocks_of(spec, frame)
+    own = [name for name in blocks if name != CONTEXT]
+    modality = own[0] if len(own) == 1 and own[0] in frame.modalities else None
+    params = {key: value for key, value in spec.params.items() if value is not None}
+
     def make() -> Ranker:
-        params = {key: value for key, value in spec.params.items() if value is not None}
         ranker = make_ranker(
             spec.family,
             objective=spec.objective,
@@ -108,4 +114,8 @@ def _ranker_maker(
         )
         return BlockRanker(ranker, blocks, modality)
 
-    return make
+    return make, modality
+
+
+def _blocks_of(spec: BaseConfig, frame: RankingFrame) -> tuple[str, ...]:
+    return tuple(frame.blocks) if spec.blocks == "all" else tuple(spec.blocks)

@@ -98,8 +98,12 @@ class Bundle:
             If a file is missing or is not the one that was saved.
         """
         manifest = _read_manifest(folder)
-        config = parse_config(yaml.safe_load((folder / "config.yaml").read_text()), str(folder / "config.yaml"))
-        queries, items = (IdIndex(np.load(folder / f"{n}.npy", allow_pickle=False)) for n in ("queries", "items"))
+        config = parse_config(
+            yaml.safe_load((folder / "config.yaml").read_text()), str(folder / "config.yaml")
+        )
+        queries, items = (
+            IdIndex(np.load(folder / f"{n}.npy", allow_pickle=False)) for n in ("queries", "items")
+        )
         spaces: dict[str, Space] = {
             table: {
                 name: _load_modality(folder / "vectors" / table / f"{name}.npz")
@@ -130,7 +134,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     fix = "register the model again, or fetch its artefact again"
     if not path.is_file():
-        raise DataError(f"no {MANIFEST}, expected the folder of a model", fix="check the model's name", file=str(folder))
+        raise DataError(
+            f"no {MANIFEST}, expected the folder of a model", fix="check the model's name", file=str(folder)
+        )
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if manifest["layout"] != LAYOUT:
         raise DataError(

@@ -39,7 +39,9 @@ class ColumnNames(_Strict):
 class DataConfig(_Strict):
     """Where the tables are and how to read them."""
 
-    root: str = Field(".", description="folder of the tables, relative to the config; ${NAME:-default} is expanded")
+    root: str = Field(
+        ".", description="folder of the tables, relative to the config; ${NAME:-default} is expanded"
+    )
     interactions: str | dict[Literal["train", "valid", "test"], Files] = "interactions.parquet"
     items: str | None = None
     users: str | None = None
@@ -59,10 +61,10 @@ class DataConfig(_Strict):
         """Return split name (None where the files do not tell it) to the files."""
         if isinstance(self.interactions, str):
             return {None: [self.path(self.interactions)]}
-        files = {}
+        files: dict[str | None, list[Path]] = {}
         for split, names in self.interactions.items():
             files[split] = [self.path(name) for name in ([names] if isinstance(names, str) else names)]
-        return {**files}
+        return files
 
 
 class SplitConfig(_Strict):
@@ -84,7 +86,9 @@ class ModalityConfig(_Strict):
     @model_validator(mode="after")
     def _rows_are_numeric(self) -> ModalityConfig:
         if self.table == "interactions" and self.encoder != "numeric":
-            raise ValueError("a modality of the interactions table is used as it is: encoder must be 'numeric'")
+            raise ValueError(
+                "a modality of the interactions table is used as it is: encoder must be 'numeric'"
+            )
         return self
 
 
@@ -100,7 +104,9 @@ DEFAULT_RETRIEVERS = [
     RetrieverConfig(kind="item_knn", params={"shrink": [0, 10, 100]}),
     RetrieverConfig(kind="ease", params={"l2": [30, 100, 300]}),
     RetrieverConfig(kind="rp3beta", params={"alpha": [0.8, 1.0], "beta": [0.0, 0.2, 0.4]}),
-    RetrieverConfig(kind="als", params={"factors": [64, 128], "regularization": [30, 200, 800], "alpha": [10, 320]}),
+    RetrieverConfig(
+        kind="als", params={"factors": [64, 128], "regularization": [30, 200, 800], "alpha": [10, 320]}
+    ),
 ]
 
 
@@ -191,10 +197,14 @@ class Config(_Strict):
     def _consistent(self) -> Config:
         reserved = {BEHAVIOUR, CONTEXT} & set(self.modalities)
         if reserved:
-            raise ValueError(f"a modality must not be named {sorted(reserved)[0]!r}, which is a block of its own")
+            raise ValueError(
+                f"a modality must not be named {sorted(reserved)[0]!r}, which is a block of its own"
+            )
         for name, modality in self.modalities.items():
             if modality.table != "interactions" and getattr(self.data, modality.table) is None:
-                raise ValueError(f"modality {name!r} comes from the {modality.table}, but data.{modality.table} is not set")
+                raise ValueError(
+                    f"modality {name!r} comes from the {modality.table}, but data.{modality.table} is not set"
+                )
             if modality.table == "interactions" and self.data.form == "log":
                 raise ValueError(f"modality {name!r} comes with the rows, which only the judged form has")
         if self.bases != "auto":
@@ -209,7 +219,9 @@ class Config(_Strict):
         for base in bases:
             unknown = set(base.blocks) - blocks if base.blocks != "all" else set()
             if unknown:
-                raise ValueError(f"base {base.name!r}: unknown block {sorted(unknown)[0]!r}, known are {sorted(blocks)}")
+                raise ValueError(
+                    f"base {base.name!r}: unknown block {sorted(unknown)[0]!r}, known are {sorted(blocks)}"
+                )
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -246,7 +258,9 @@ def parse_config(raw: Mapping[str, Any], file: str) -> Config:
         message = first["msg"].removeprefix("Value error, ")
         got = first["input"] if isinstance(first["input"], Scalar) else type(first["input"]).__name__
         raise ConfigError(
-            f"config key {key!r}: {message}, got {got!r}", fix="modalrank train --help lists the keys", file=file
+            f"config key {key!r}: {message}, got {got!r}",
+            fix="modalrank train --help lists the keys",
+            file=file,
         ) from None
 
 
@@ -259,7 +273,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the config ({error.strerror})", fix="check the path", file=str(path)) from error
+        raise ConfigError(
+            f"cannot read the config ({error.strerror})", fix="check the path", file=str(path)
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(
@@ -269,7 +285,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             row=mark.line + 1 if mark else None,
         ) from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"got {type(raw).__name__}, expected keys and values", fix="see the README", file=str(path))
+        raise ConfigError(
+            f"got {type(raw).__name__}, expected keys and values", fix="see the README", file=str(path)
+        )
     return raw
 
 
@@ -282,7 +300,9 @@ def _apply(raw: dict[str, Any], override: str) -> str:
     for part in parts[:-1]:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override!r}: {part!r} is a value, not a section", fix="set it as a whole")
+            raise ConfigError(
+                f"--set {override!r}: {part!r} is a value, not a section", fix="set it as a whole"
+            )
     node[parts[-1]] = yaml.safe_load(value)
     return key.strip()
 
@@ -291,7 +311,9 @@ def _expand_variables(text: str) -> str:
     def value(match: re.Match[str]) -> str:
         name, default = match.groups()
         if os.environ.get(name) is None and default is None:
-            raise ConfigError(f"data.root names the variable {name}, which is not set", fix=f"export {name}=...")
+            raise ConfigError(
+                f"data.root names the variable {name}, which is not set", fix=f"export {name}=..."
+            )
         return os.environ.get(name) or default or ""
 
     return VARIABLE.sub(value, text)
@@ -307,7 +329,7 @@ def _nearest(where: Sequence[Any]) -> str:
 
 def _known_keys(section: Sequence[str]) -> list[str]:
     schema = Config.model_json_schema()
-    node = schema
+    node: Mapping[str, Any] = schema
     for part in section:
         node = _resolve(schema, node)
         properties = node.get("properties", {})

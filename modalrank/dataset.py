@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -73,8 +74,10 @@ class Dataset:
         return {str(path): sha256_of_file(path) for path in files}
 
 
-def load_dataset(config: Config) -> Dataset:
+def load_dataset(config: Config, queries: IdIndex | None = None, items: IdIndex | None = None) -> Dataset:
     """Read and check everything that the config names.
+
+    Codes start from `queries` and `items` where those are given, so that they agree with a model's.
 
     Raises
     ------
@@ -89,12 +92,12 @@ def load_dataset(config: Config) -> Dataset:
         presorted=data.presorted,
         duplicates=data.duplicates,
     )
-    items = _read_table(config, "items")
-    users = _read_table(config, "users")
+    item_table = _read_table(config, "items")
+    user_table = _read_table(config, "users")
     checks = check_tables(
         interactions,
-        items,
-        users,
+        item_table,
+        user_table,
         modality_columns(config),
         form=data.form,
         positive_from=data.positive_from,
@@ -107,8 +110,22 @@ def load_dataset(config: Config) -> Dataset:
         interactions = assign_split(interactions, split.by, split.valid, split.test, config.seed)
     for name in ("train", "valid", "test"):
         if not (interactions["split"] == name).any():
-            raise DataError(f"no row of the split {name!r}", fix="check the split column or the split section")
-    return _coded(config, interactions.sort("query", "item"), items, users)
+            raise DataError(
+                f"no row of the split {name!r}", fix="check the split column or the split section"
+            )
+    interactions = interactions.sort("query", "item")
+    items = (items or IdIndex.of([])).extend([*interactions["item"].unique(), *_ids(item_table)])
+    queries = (queries or IdIndex.of([])).extend([*interactions["query"].unique(), *_ids(user_table)])
+    return Dataset(
+        config=config,
+        interactions=interactions,
+        queries=queries,
+        items=items,
+        query_codes=queries.codes(interactions["query"]),
+        item_codes=items.codes(interactions["item"]),
+        item_table=item_table,
+        user_table=user_table,
+    )
 
 
 def validate(config: Config) -> list[Check]:
@@ -123,7 +140,9 @@ def validate(config: Config) -> list[Check]:
         name = getattr(data, table)
         try:
             if name is not None:
-                tables[table] = scan_entities(data.path(name), _id_column(config, table), _columns_of(config, table))
+                tables[table] = scan_entities(
+                    data.path(name), _id_column(config, table), _columns_of(config, table)
+                )
         except DataError as error:
             checks.append(Check.broken(f"{table} readable", error))
     if all(check.passed for check in checks):
@@ -161,20 +180,23 @@ def row_blocks(modalities: Mapping[str, ModalityConfig], rows: pl.DataFrame) -> 
     for name, modality in modalities.items():
         if modality.table == "interactions":
             values: FloatArray = rows.select(pl.col(modality.columns).cast(pl.Float32)).to_numpy()
-            present = ~np.isnan(values).all(axis=1)
+            present = np.asarray(np.isfinite(values).any(axis=1))
             blocks[name] = RowBlock(tuple(modality.columns), np.asarray(values, np.float32), present)
     return blocks
 
 
-def read_entity_table(config: Config, table: str, path: str | None = None) -> pl.DataFrame:
-    """Read the item or user table, from another file than the config's where `path` is given."""
-    name = getattr(config.data, table)
-    file = config.data.path(name) if path is None else config.data.path("").__class__(path)
+def read_entity_table(config: Config, table: str, file: Path) -> pl.DataFrame:
+    """Read a file that has the columns of the item or user table."""
     return read_entities(file, _id_column(config, table), _columns_of(config, table))
 
 
 def _read_table(config: Config, table: str) -> pl.DataFrame | None:
-    return None if getattr(config.data, table) is None else read_entity_table(config, table)
+    name = getattr(config.data, table)
+    return None if name is None else read_entity_table(config, table, config.data.path(name))
+
+
+def _ids(table: pl.DataFrame | None) -> list[str]:
+    return [] if table is None else table["id"].to_list()
 
 
 def _id_column(config: Config, table: str) -> str:
@@ -184,22 +206,3 @@ def _id_column(config: Config, table: str) -> str:
 def _columns_of(config: Config, table: str) -> Sequence[str]:
     columns = [column for m in config.modalities.values() if m.table == table for column in m.columns]
     return list(dict.fromkeys(columns))
-
-
-def _coded(
-    config: Config, interactions: pl.DataFrame, items: pl.DataFrame | None, users: pl.DataFrame | None
-) -> Dataset:
-    known_items = [interactions["item"], *([items["id"]] if items is not None else [])]
-    known_queries = [interactions["query"], *([users["id"]] if users is not None else [])]
-    item_index = IdIndex.of(pl.concat(known_items).unique())
-    query_index = IdIndex.of(pl.concat(known_queries).unique())
-    return Dataset(
-        config=config,
-        interactions=interactions,
-        queries=query_index,
-        items=item_index,
-        query_codes=query_index.codes(interactions["query"]),
-        item_codes=item_index.codes(interactions["item"]),
-        item_table=items,
-        user_table=users,
-    )

@@ -145,7 +145,8 @@ def query_pattern_slices(scored: Scored, values: Values, k: int) -> list[Slice]:
     names = pattern_names(frame.modalities, frame.present[order[frame.offsets[:-1]]])
     metric = f"ndcg@{k}"
     return [
-        Slice("pattern", str(name), metric, bootstrap_mean(values[names == name])) for name in np.unique(names)
+        Slice("pattern", str(name), metric, bootstrap_mean(values[names == name]))
+        for name in np.unique(names)
     ]
 
 

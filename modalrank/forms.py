@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -64,11 +66,23 @@ class LogForm:
         self.dataset, self.config, self.progress = dataset, dataset.config, progress
         self.users = encodings.users
         self.train = dataset.history(dataset.in_split("train"))
+        self._encoded = encodings.items
         self._require_positives()
-        self.items = _graphed(encodings.items, self.train, self.config)
         self.trials: list[Trial] = []
-        self.params = self._pick_retrievers()
-        self._before_valid = self.feature_model(self.train, self.items)
+
+    @cached_property
+    def items(self) -> Space:
+        """Item modalities with neighbours among the items of the train split."""
+        return _graphed(self._encoded, self.train, self.config)
+
+    @cached_property
+    def params(self) -> dict[str, dict[str, float]]:
+        """Kind of retriever to the setting that validation picked."""
+        return self._pick_retrievers()
+
+    @cached_property
+    def _before_valid(self) -> FeatureModel:
+        return self.feature_model(self.train, self.items)
 
     def training(self) -> Training:
         """Return one frame for each label window: hidden folds, or windows of time."""
@@ -153,12 +167,15 @@ class LogForm:
             folds = hidden_folds(self.train.users, labels.folds, self.config.seed, times)
             return [(folds != fold, folds == fold) for fold in range(labels.folds)]
         if times is None:
-            raise DataError("labels.method 'forward' needs times", fix="name data.columns.time, or use 'hide'")
+            raise DataError(
+                "labels.method 'forward' needs times", fix="name data.columns.time, or use 'hide'"
+            )
         cuts = [*forward_cuts(times, labels.folds), np.inf]
-        return [(times < a, (times >= a) & (times < b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        return [(times < a, (times >= a) & (times < b)) for a, b in pairwise(cuts)]
 
     def _pick_retrievers(self) -> dict[str, dict[str, float]]:
-        config, truth, params = self.config, self._truth("valid"), {}
+        config, truth = self.config, self._truth("valid")
+        params: dict[str, dict[str, float]] = {}
         for retriever in config.candidates.retrievers:
             self.progress(f"tune {retriever.kind}")
             params[retriever.kind], trials = pick_setting(
@@ -177,7 +194,7 @@ class LogForm:
         for split in ("train", "valid", "test"):
             if not self.dataset.history(self.dataset.in_split(split)).is_positive.any():
                 raise DataError(
-                    f"the split {split!r} has no positive (a label of at least {self.config.data.positive_from:g})",
+                    f"the split {split!r} has no label of at least {self.config.data.positive_from:g}",
                     fix="check data.positive_from and the split",
                 )
 
@@ -276,6 +293,3 @@ def _sample_negatives(
 def _query_weights(frame: RankingFrame, weights: FloatArray) -> FloatArray:
     sums = np.add.reduceat(weights, frame.offsets[:-1])
     return (sums / frame.group_sizes).astype(np.float32)
-
-
-

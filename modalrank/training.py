@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,10 +18,9 @@ from ensembles.score_frame import concatenate as concatenate_scores
 from ensembles.stack import Stack
 from features.builder import FeatureModel
 from features.frame import RankingFrame, concatenate
-from features.history import IdIndex
 from modalrank.bases import BaseSet, base_set
 from modalrank.config import Config
-from modalrank.dataset import Dataset, load_dataset
+from modalrank.dataset import Dataset
 from modalrank.encoding import Encodings, fit_encoders
 from modalrank.evaluation import (
     Scored,
@@ -101,24 +99,22 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def train(config: Config, say: Callable[[str], None] = logger.info) -> TrainResult:
-    """Run the whole line of a config in memory; nothing is written.
+def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainResult:
+    """Run the whole line on a data set, in memory: nothing is written.
 
     Raises
     ------
     DataError
         If the data breaks the contract, or there is nothing to learn from.
     """
-    stages = Stages(say)
-    with stages.stage("read and check the tables"):
-        dataset = load_dataset(config)
+    stages, config = Stages(say), dataset.config
     with stages.stage("encode the modalities"):
         encodings = fit_encoders(dataset, say)
     with stages.stage("tune the retrievers"):
         form = make_form(dataset, encodings, say)
+        before_valid = form.model_before("valid")
     with stages.stage("make the training queries"):
         training = form.training()
-        before_valid = form.model_before("valid")
         bases = base_set(config, before_valid, training.frame)
     with stages.stage("train the bases"):
         oof = _out_of_fold_scores(bases, training, config, say)
@@ -166,17 +162,22 @@ def train(config: Config, say: Callable[[str], None] = logger.info) -> TrainResu
 
 
 def slices_of(
-    form: LogForm | JudgedForm, model: FeatureModel, test: Scored, scores: Values, k: int
+    form: LogForm | JudgedForm,
+    model: FeatureModel,
+    scored: Scored,
+    scores: Values,
+    k: int,
+    split: Held = "test",
 ) -> list[Slice]:
-    """Return the slices of a test: coldness, patterns and activity of a log, patterns of judged lists."""
-    values = test.ndcg(scores, k)
+    """Return the slices of a split: coldness, patterns and activity of a log, patterns of judged lists."""
+    values = scored.ndcg(scores, k)
     if isinstance(form, JudgedForm):
-        return query_pattern_slices(test, values, k)
-    positives = form.positives("test")
+        return query_pattern_slices(scored, values, k)
+    positives = form.positives(split)
     return [
-        *coldness_slices(test, scores, model, positives, k),
-        *pattern_slices(test, scores, model, positives, k),
-        *activity_slices(test, values, model, k),
+        *coldness_slices(scored, scores, model, positives, k),
+        *pattern_slices(scored, scores, model, positives, k),
+        *activity_slices(scored, values, model, k),
     ]
 
 
@@ -199,9 +200,7 @@ def _out_of_fold_scores(
     bases: BaseSet, training: Training, config: Config, say: Callable[[str], None]
 ) -> ScoreFrame:
     frame, folds = training.frame, training.folds
-    scores = out_of_fold(
-        bases.bases, frame, folds, scheme=training.scheme, seed=config.seed, progress=say
-    )
+    scores = out_of_fold(bases.bases, frame, folds, scheme=training.scheme, seed=config.seed, progress=say)
     names = tuple(base.name for base in bases.bases)
     oof = to_score_frame(frame, scores, names, bases.modality, CONTEXT)
     if training.scheme == "forward":
@@ -232,7 +231,7 @@ def _fit_metas(
     sampler = make_sampler(ensemble.sampling, ensemble.sampling_params)
     drawn = apply_draw(oof, sampler(oof, np.random.default_rng(config.seed)))
     judged = config.data.form == "judged"
-    metas = {}
+    metas: dict[str, MetaLearner] = {}
     for name in ensemble.ladder:
         say(f"meta-learner {name}")
         meta = make_meta(name, k=ensemble.k, seed=config.seed, threads=config.threads)
@@ -282,6 +281,3 @@ def _scores_of(scored: Scored, metas: dict[str, MetaLearner]) -> dict[str, Value
 
 def _role(bases: BaseSet, base: Base) -> str:
     return f"single: {base.modality}" if base.modality is not None else "fused"
-
-
-__all__ = ["IdIndex", "TrainResult", "scored_split", "slices_of", "train"]

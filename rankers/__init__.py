@@ -7,6 +7,7 @@ Judging: `METRICS` and the functions in it, `mean_of`, `rank_order`.
 from rankers.block_ranker import BlockRanker
 from rankers.catboost_ranker import CatBoostRanker
 from rankers.checks import check_scorable, check_trainable
+from rankers.column_ranker import ColumnRanker
 from rankers.device import Device, DeviceName, resolve_device
 from rankers.lightgbm_ranker import LightGBMRanker
 from rankers.linear_ranker import LinearRanker
@@ -30,6 +31,7 @@ __all__ = [
     "METRICS",
     "BlockRanker",
     "CatBoostRanker",
+    "ColumnRanker",
     "Device",
     "DeviceName",
     "LightGBMRanker",

@@ -10,6 +10,7 @@ from pathlib import Path
 from features.errors import ConfigError, DataError
 from rankers.block_ranker import BlockRanker
 from rankers.catboost_ranker import CatBoostRanker
+from rankers.column_ranker import ColumnRanker
 from rankers.device import DeviceName
 from rankers.lightgbm_ranker import LightGBMRanker
 from rankers.linear_ranker import LinearRanker
@@ -22,7 +23,11 @@ Family = type[LightGBMRanker] | type[XGBoostRanker] | type[CatBoostRanker] | typ
 FAMILIES: Mapping[str, Family] = {
     ranker.family: ranker for ranker in (LightGBMRanker, XGBoostRanker, CatBoostRanker, LinearRanker)
 }
-LOADERS: Mapping[str, type[Ranker]] = {**FAMILIES, BlockRanker.family: BlockRanker}
+LOADERS: Mapping[str, type[Ranker]] = {
+    **FAMILIES,
+    BlockRanker.family: BlockRanker,
+    ColumnRanker.family: ColumnRanker,
+}
 
 _NOT_IN_PARAMS = ("objective", "seed", "device", "threads")
 _SHARES = ("learning_rate", "feature_fraction", "bagging_fraction", "subsample", "colsample_bytree")

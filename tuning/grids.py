@@ -73,5 +73,7 @@ def list_ndcg(
         rows, items = np.nonzero(top_items(scores, k))
         offsets = np.searchsorted(rows, np.arange(len(batch) + 1))
         total = truth.sum(axis=1).astype(np.int64)
-        values.append(ndcg(scores[rows, items], truth[rows, items], offsets, k, seed, total))
+        values.append(
+            ndcg(scores[rows, items].astype(np.float64), truth[rows, items], offsets, k, seed, total)
+        )
     return np.concatenate(values)

@@ -168,7 +168,7 @@ def leading_directions(matrix: Matrix | csr_matrix[np.float64], dim: int) -> Mat
     vector.
     """
     from sklearn.utils.extmath import randomized_svd
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):
         _, sizes, directions = randomized_svd(

@@ -8,7 +8,7 @@ import pytest
 from ensembles import greedy
 from ensembles.greedy import GreedySelection
 from ensembles.meta import mean_ndcg
-from ensembles.normalise import z_scores
+from features.per_query import z_scores
 from tests.ensembles.planted import complementary, from_lists
 
 

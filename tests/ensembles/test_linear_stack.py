@@ -7,9 +7,9 @@ import pytest
 
 from ensembles import linear_stack
 from ensembles.linear_stack import LinearStack
-from ensembles.normalise import z_scores
 from ensembles.score_frame import ScoreFrame
 from features.errors import DataError
+from features.per_query import z_scores
 from tests.ensembles.planted import complementary, from_lists
 
 

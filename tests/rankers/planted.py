@@ -24,9 +24,11 @@ QUICK: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def quick_ranker(family: str, objective: str | None = None, seed: int = 0, device: DeviceName = "cpu") -> Ranker:
+def quick_ranker(
+    family: str, objective: str | None = None, seed: int = 0, device: DeviceName = "cpu"
+) -> Ranker:
     """Return a ranker that trains in a fraction of a second."""
-    return make_ranker(family, objective=objective, params=QUICK[family], seed=seed, device=device, threads=2)
+    return make_ranker(family, objective=objective, params=QUICK[family], seed=seed, device=device, threads=1)
 
 
 def planted_frame(n_queries: int = 60, size: int = 12, seed: int = 0) -> RankingFrame:
@@ -79,4 +81,4 @@ def shuffled_rows(frame: RankingFrame, seed: int) -> NDArray[np.int64]:
 
 def any_ranker() -> LightGBMRanker:
     """Return a quick ranker for tests in which the family does not matter."""
-    return LightGBMRanker(rounds=10, learning_rate=0.1, min_data_in_leaf=5, threads=2)
+    return LightGBMRanker(rounds=10, learning_rate=0.1, min_data_in_leaf=5, threads=1)

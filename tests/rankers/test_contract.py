@@ -33,8 +33,8 @@ def fitted(family: str, objective: str) -> Ranker:
     return quick_ranker(family, objective).fit(TRAIN)
 
 
-def quality(ranker: Ranker, frame: RankingFrame) -> float:
-    return mean_of(ndcg(ranker.score(frame), frame.labels, frame.offsets, k=5)).mean
+def quality(ranker: Ranker, frame: RankingFrame, k: int = 5) -> float:
+    return mean_of(ndcg(ranker.score(frame), frame.labels, frame.offsets, k)).mean
 
 
 def random_quality(frame: RankingFrame) -> float:
@@ -80,7 +80,7 @@ def test_load_scores_bit_for_bit_as_saved(family, objective, tmp_path):
     ranker = fitted(family, objective)
     ranker.save(tmp_path)
     loaded = load_ranker(tmp_path)
-    assert loaded == ranker
+    assert loaded == ranker  # parameters, feature names and best rounds
     np.testing.assert_array_equal(loaded.score(TEST), ranker.score(TEST))
 
 
@@ -262,17 +262,25 @@ def test_fit_queries_coded_in_falling_order_same_as_sorted(family, objective):
     np.testing.assert_array_equal(scores, fitted(family, objective).score(TEST))
 
 
-@pytest.mark.parametrize(("family", "objective"), BOOSTERS)
-def test_fit_with_valid_stops_at_the_best_round(family, objective, tmp_path):
+def trained_for(rounds: int, family: str, objective: str) -> Ranker:
     ranker = quick_ranker(family, objective)
-    ranker.rounds, ranker.patience, ranker.learning_rate = 300, 5, 0.3
+    ranker.rounds, ranker.learning_rate = rounds, 0.3
+    return ranker.fit(TRAIN)
+
+
+@pytest.mark.parametrize(("family", "objective"), BOOSTERS)
+def test_fit_with_valid_scores_with_the_best_round_only(family, objective):
+    ranker = quick_ranker(family, objective)
+    ranker.rounds, ranker.patience, ranker.learning_rate = 300, 3, 0.3
     ranker.fit(TRAIN, VALID)
-    assert 1 <= ranker.best_rounds_ < 300
-    shorter = quick_ranker(family, objective)
-    shorter.rounds, shorter.learning_rate = ranker.best_rounds_, 0.3
-    np.testing.assert_allclose(ranker.score(TEST), shorter.fit(TRAIN).score(TEST), rtol=1e-6)
-    ranker.save(tmp_path)
-    assert load_ranker(tmp_path).best_rounds_ == ranker.best_rounds_
+    best = ranker.best_rounds_
+    assert 1 <= best < 300
+    same = trained_for(best, family, objective)
+    np.testing.assert_allclose(ranker.score(TEST), same.score(TEST), rtol=1e-6, atol=1e-6)
+    # The libraries break ties in another way than our metric, hence the tolerance.
+    for rounds in range(max(1, best - 3), best + 4):
+        other = quality(trained_for(rounds, family, objective), VALID, k=10)
+        assert other <= quality(same, VALID, k=10) + 2e-4
 
 
 @pytest.mark.parametrize(("family", "objective"), BOOSTERS)
@@ -300,5 +308,5 @@ def test_fit_another_seed_another_model(family, objective):
 @pytest.mark.parametrize(("family", "objective"), VARIANTS)
 def test_fit_other_number_of_threads_same_scores(family, objective):
     ranker = quick_ranker(family, objective)
-    ranker.threads = 1
+    ranker.threads = 2
     np.testing.assert_array_equal(ranker.fit(TRAIN).score(TEST), fitted(family, objective).score(TEST))

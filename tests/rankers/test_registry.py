@@ -139,7 +139,7 @@ def test_package_scores_of_a_loaded_ranker_in_another_process_are_the_same(tmp_p
     frame = planted_frame(10)
     folder = tmp_path / "ranker"
     folder.mkdir()
-    ranker = LightGBMRanker(rounds=5, threads=2).fit(frame)
+    ranker = LightGBMRanker(rounds=5, threads=1).fit(frame)
     ranker.save(folder)
     code = (
         "import sys, numpy as np; from pathlib import Path; from rankers import load_ranker;"

@@ -1,0 +1,217 @@
+"""The command line. Heavy modules are imported by the commands that need them, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Ranks items for users from several modalities: train offline, register, score batch files.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML config, such as examples/movies.yaml")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set data.root=/data")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="log what the libraries decide, too")]
+
+
+class HeldOut(StrEnum):
+    """The splits that nothing is trained on."""
+
+    valid = "valid"
+    test = "test"
+
+
+ModelName = Annotated[
+    str, typer.Option("--model", help="models:/NAME@challenger, models:/NAME/2 or a folder")
+]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="where the demo data and scores go")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="of the data and the training", min=0)] = 0,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a data set with a planted truth and run the whole line on it."""
+    from modalrank.console import progress, set_up_logging, show_json
+    from modalrank.demo import run_demo
+
+    set_up_logging(verbose)
+    with progress(as_json) as say:
+        summary = run_demo(folder, seed, say)
+    if as_json:
+        show_json(summary.as_dict())
+    else:
+        summary.show()
+
+
+@app.command()
+def validate(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check the tables of a config and print PASS, WARN or FAIL lines with example ids."""
+    from features.errors import DataError
+    from modalrank.config import load_config
+    from modalrank.console import show_checks, show_json
+    from modalrank.dataset import validate as all_checks
+
+    checks = all_checks(load_config(config, overrides or []))
+    failed = [check for check in checks if not check.passed and check.level == "fail"]
+    if as_json:
+        fields = ("name", "passed", "level", "detail", "examples")
+        show_json([{field: getattr(check, field) for field in fields} for check in checks])
+    else:
+        show_checks(checks)
+    if failed:
+        raise DataError(f"{len(failed)} of {len(checks)} checks failed", fix="see the FAIL lines")
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    print_config: Annotated[bool, typer.Option(help="print the full config and stop")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a stack, record the run and register the model with the alias `challenger`."""
+    from modalrank.config import dump_config, load_config
+    from modalrank.console import progress, set_up_logging, show_json
+    from modalrank.jobs import show_training, train_and_record, training_summary
+
+    set_up_logging(verbose)
+    checked = load_config(config, overrides or [])
+    if print_config:
+        typer.echo(dump_config(checked), nl=False)
+        return
+    with progress(as_json) as say:
+        result, recorded = train_and_record(checked, say)
+    if as_json:
+        show_json(training_summary(result, recorded))
+    else:
+        show_training(result, recorded)
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    model: ModelName = "",
+    split: Annotated[HeldOut, typer.Option(help="which split to score")] = HeldOut.test,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score a held-out split of a config's data with a registered model: metrics, intervals and slices."""
+    from modalrank.config import load_config
+    from modalrank.console import progress, set_up_logging, show_json
+    from modalrank.jobs import evaluate_model, show_evaluation
+
+    set_up_logging(verbose)
+    checked = load_config(config, overrides or [])
+    with progress(as_json) as say:
+        evaluation = evaluate_model(checked, model or f"models:/{checked.name}@challenger", split.value, say)
+    if as_json:
+        show_json(evaluation.as_dict())
+    else:
+        show_evaluation(evaluation)
+
+
+@app.command()
+def score(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="folder for scores.parquet")],
+    candidates: Annotated[Path | None, typer.Option(help="file of query and item ids to score")] = None,
+    users: Annotated[Path | None, typer.Option(help="file of user ids to make lists for")] = None,
+    top_k: Annotated[int, typer.Option(help="length of the lists made with --users", min=1)] = 100,
+    items: Annotated[Path | None, typer.Option(help="item table that describes new items")] = None,
+    profiles: Annotated[Path | None, typer.Option(help="user table that describes new users")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="interactions up to now, instead of the model's")
+    ] = None,
+    tracking_uri: Annotated[str, typer.Option(help="store of the registry")] = "sqlite:///mlruns/mlflow.db",
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score a file of candidates, or make lists for a file of users; written by one rename."""
+    from features.errors import UsageError
+    from modalrank.console import progress, set_up_logging, show_json
+    from modalrank.jobs import score_file, show_scores
+    from modalrank.scoring import Fresh
+
+    set_up_logging(verbose)
+    if (candidates is None) == (users is None):
+        raise UsageError("give either --candidates or --users")
+    with progress(as_json) as say:
+        scored = score_file(
+            model, out, candidates, users, top_k, Fresh(items, profiles, history), tracking_uri, say
+        )
+    if as_json:
+        show_json(scored.as_dict())
+    else:
+        show_scores(scored)
+
+
+@app.command()
+def tune(
+    config: ConfigFile,
+    base: Annotated[str, typer.Option(help="name of the learned base to tune")],
+    trials: Annotated[int, typer.Option(min=1, help="settings to try in all")] = 30,
+    study: Annotated[Path, typer.Option(help="journal of the study; the same file goes on")] = Path(
+        "study.log"
+    ),
+    overrides: Overrides = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search the settings of one base ranker and print them as a config section."""
+    from modalrank.config import load_config
+    from modalrank.console import progress, set_up_logging, show_json
+    from modalrank.tuning_job import show_tuning, tune_base
+
+    set_up_logging(verbose)
+    with progress(as_json) as say:
+        tuned = tune_base(load_config(config, overrides or []), base, trials, study, say)
+    if as_json:
+        show_json(vars(tuned))
+    else:
+        show_tuning(base, tuned)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what this machine offers: versions, cores, devices and the tracking store."""
+    from modalrank.console import show_json, show_table
+    from modalrank.jobs import diagnose
+
+    facts = diagnose()
+    if as_json:
+        show_json(facts)
+    else:
+        show_table("modalrank doctor", ["what", "found"], [[key, value] for key, value in facts.items()])
+
+
+def main(arguments: list[str] | None = None) -> Any:  # noqa: ANN401 - never returns in practice
+    """Run the command line; a user's mistake is one line on stderr and its exit code."""
+    # Threads of gradient boosting that spin while they wait slow each other down on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(words)
+    except Exception as error:
+        # Looked up late: importing the errors takes numpy, which --help does not need.
+        from features.errors import ModalrankError
+
+        if not isinstance(error, ModalrankError):
+            raise
+        from modalrank.console import show_error
+
+        show_error(error, "--json" in words)
+        sys.exit(error.exit_code)

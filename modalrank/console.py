@@ -1,0 +1,70 @@
+"""What the command line shows: progress, tables and errors, or JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from features.contract import Check
+from features.errors import ModalrankError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+logger = logging.getLogger("modalrank")
+
+Progress = Callable[[str], None]
+
+
+@contextmanager
+def progress(as_json: bool) -> Iterator[Progress]:
+    """Give a function that tells what is going on: a live line on a terminal, plain logs elsewhere."""
+    if as_json or not err.is_terminal:
+        yield logger.info
+        return
+    with err.status("starting") as status:
+        yield status.update
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Send the log to stderr; library chatter below a warning only when asked for."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
+    logger.setLevel(logging.INFO)
+    for name in ("features", "rankers", "ensembles", "tuning", "modalrank"):
+        logging.getLogger(name).setLevel(logging.INFO if verbose or name == "modalrank" else logging.WARNING)
+
+
+def show_json(value: Any) -> None:  # noqa: ANN401 - any JSON
+    """Print one JSON document."""
+    out.print_json(json.dumps(value, default=str))
+
+
+def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; numbers are right-aligned."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def show_checks(checks: list[Check]) -> None:
+    """Print one PASS, WARN or FAIL line a check."""
+    for check in checks:
+        colour = "green" if check.passed else "yellow" if check.level == "warn" else "red"
+        out.print(f"[{colour}]{check.line()[:4]}[/{colour}]", end="")
+        out.print(check.line()[4:], markup=False, soft_wrap=True)
+
+
+def show_error(error: ModalrankError, as_json: bool) -> None:
+    """Print a user's mistake on one line of stderr."""
+    if as_json:
+        show_json({"error": str(error), "exit_code": error.exit_code})
+    err.print(f"error: {error}", markup=False, soft_wrap=True, style="red")

@@ -1,0 +1,205 @@
+"""The jobs behind the commands: train and record, evaluate, score."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ensembles.gate import Interval, bootstrap_mean
+from modalrank import tracking
+from modalrank.bundle import LIBRARIES, Bundle
+from modalrank.config import Config
+from modalrank.console import out, show_table
+from modalrank.dataset import load_dataset
+from modalrank.encoding import Encodings
+from modalrank.evaluation import Slice
+from modalrank.forms import Held, make_form
+from modalrank.plots import figures
+from modalrank.scoring import (
+    Fresh,
+    read_candidates,
+    read_users,
+    refreshed,
+    score_candidates,
+    score_users,
+    write_scores,
+)
+from modalrank.tracking import Record
+from modalrank.training import TrainResult, scored_split, slices_of, train
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a registered model is worth on a held-out split."""
+
+    model: str
+    version: str
+    split: str
+    metrics: dict[str, Interval]
+    slices: list[Slice]
+    left_out: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """A published file of scores."""
+
+    file: Path
+    rows: int
+    model: str
+    version: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {**asdict(self), "file": str(self.file)}
+
+
+def train_and_record(config: Config, say: Say) -> tuple[TrainResult, Record]:
+    """Train, then log and register; nothing is written before the data has passed its checks."""
+    say("read and check the tables")
+    dataset = load_dataset(config)
+    client = tracking.open_store(config)
+    result = train(dataset, say)
+    say("record the run and register the model")
+    return result, tracking.record(client, config, result, figures(result))
+
+
+def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluation:
+    """Score a held-out split of the config's data with a registered model."""
+    say("fetch the model")
+    folder, model_version = tracking.fetch_model(tracking.tracking_uri(config), model)
+    bundle = Bundle.load(folder)
+    say("read and check the tables")
+    dataset = load_dataset(config, bundle.queries, bundle.items)
+    data = config.data
+    fresh = Fresh(
+        items=data.path(data.items) if data.items and bundle.model.items else None,
+        users=data.path(data.users) if data.users and bundle.model.users else None,
+    )
+    bundle = refreshed(bundle, fresh, dataset.queries.ids.tolist(), dataset.items.ids.tolist())
+    encodings = Encodings({}, dict(bundle.model.items), dict(bundle.model.users))
+    form = make_form(dataset, encodings, say)
+    say(f"score {split}")
+    scored = scored_split(bundle.stack, form, bundle.model, split)
+    scores = bundle.stack.meta.score(scored.frame)
+    k = config.ensemble.k
+    values = scored.all_metrics(scores, k)
+    intervals = {name: bootstrap_mean(v, config.ensemble.bootstrap_draws) for name, v in values.items()}
+    left_out = len(scored.queries) - intervals[f"ndcg@{k}"].n
+    slices = slices_of(form, bundle.model, scored, scores, k, split)
+    return Evaluation(model, model_version, split, intervals, slices, left_out)
+
+
+def score_file(
+    model: str,
+    folder: Path,
+    candidates: Path | None,
+    users: Path | None,
+    top_k: int,
+    fresh: Fresh,
+    uri: str,
+    say: Say,
+) -> ScoredFile:
+    """Score a file and publish the result."""
+    say("fetch the model")
+    source, model_version = tracking.fetch_model(os.environ.get(tracking.URI_VARIABLE) or uri, model)
+    bundle = Bundle.load(source)
+    say("score")
+    if candidates is not None:
+        rows = read_candidates(bundle, candidates)
+        bundle = refreshed(bundle, fresh, rows["query"], rows["item"])
+        parts = score_candidates(bundle, rows)
+    else:
+        ids = read_users(bundle, users or Path())["id"].to_list()
+        bundle = refreshed(bundle, fresh, ids, [])
+        parts = score_users(bundle, ids, top_k)
+    file, n_rows = write_scores(parts, folder, model_version)
+    return ScoredFile(file, n_rows, model, model_version)
+
+
+def diagnose() -> dict[str, str]:
+    """Return what this machine offers."""
+    from rankers.device import resolve_device
+
+    facts = {"python": platform.python_version(), "cores": str(os.cpu_count())}
+    facts |= {name: version(name) for name in ("modalrank", "mlflow", "optuna", *LIBRARIES)}
+    for library in ("lightgbm", "xgboost", "catboost"):
+        device = resolve_device("auto", library)
+        facts[f"device of {library}"] = f"{device.name}: {device.reason}"
+    facts["tracking"] = os.environ.get(tracking.URI_VARIABLE) or Config().tracking.uri
+    return facts
+
+
+def training_summary(result: TrainResult, recorded: Record) -> dict[str, Any]:
+    """Return what a training run found, in plain values."""
+    return {
+        "record": asdict(recorded),
+        "chosen": result.chosen,
+        "metrics": {name: asdict(value) for name, value in result.metrics.items()},
+        "leaderboard": [asdict(standing) for standing in result.standings],
+        "slices": [asdict(part) for part in result.slices],
+        "ceilings": result.ceilings,
+        "seconds": result.seconds,
+    }
+
+
+def show_training(result: TrainResult, recorded: Record) -> None:
+    """Print the leaderboard, the metrics, and where the run is."""
+    k = result.dataset.config.ensemble.k
+    rows = [
+        [f"{s.name}{' *' if s.chosen else ''}", s.role, _interval(s.valid), _interval(s.test), s.note]
+        for s in result.standings
+    ]
+    show_table(
+        f"Leaderboard, NDCG@{k} with 95% intervals (* chosen on validation)",
+        ["name", "role", "validation", "test", "gate"],
+        rows,
+    )
+    _show_metrics("Test", result.metrics, result.slices)
+    left_out = len(result.test.queries) - result.metrics[f"ndcg@{k}"].n
+    out.print(f"{left_out} test queries have no positive and are left out.")
+    if result.ceilings:
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in result.ceilings.items())
+        out.print(f"Recall ceiling of the candidates on validation: {shares}")
+    out.print(f"Chosen: {result.chosen}, reading {', '.join(result.stack.meta.bases_used())}")
+    out.print(f"Run {recorded.run_id} in {recorded.uri}, model {recorded.model} version {recorded.version}")
+    out.print(
+        f"Next: modalrank score --model models:/{recorded.model}@challenger --users FILE --out DIR",
+        markup=False,
+    )
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    """Print metrics and slices."""
+    _show_metrics(f"{evaluation.model} on {evaluation.split}", evaluation.metrics, evaluation.slices)
+    out.print(f"{evaluation.left_out} queries have no positive and are left out.")
+
+
+def show_scores(scored: ScoredFile) -> None:
+    """Print where the scores are."""
+    out.print(
+        f"{scored.rows} rows by {scored.model} (version {scored.version}) in {scored.file}", markup=False
+    )
+
+
+def _show_metrics(title: str, metrics: dict[str, Interval], slices: list[Slice]) -> None:
+    rows = [["all queries", name, _interval(value), str(value.n)] for name, value in metrics.items()]
+    rows += [[f"{s.kind}: {s.name}", s.metric, _interval(s.value), str(s.value.n)] for s in slices]
+    show_table(title, ["slice", "metric", "mean [95%]", "n"], rows)
+
+
+def _interval(value: Interval | None) -> str:
+    if value is None:
+        return ""
+    return f"{value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]"

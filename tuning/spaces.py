@@ -1,0 +1,67 @@
+"""Search spaces: for each family of rankers a plain function from a trial to parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+
+class Suggests(Protocol):
+    """The part of an Optuna trial that a space uses."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Suggest a whole number."""
+        ...
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Suggest a number."""
+        ...
+
+
+Space = Callable[[Suggests], dict[str, float]]
+
+
+def lightgbm(trial: Suggests) -> dict[str, float]:
+    """Return the parameters of a LightGBM ranker."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
+        "num_leaves": trial.suggest_int("num_leaves", 4, 64, log=True),
+        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 300, log=True),
+        "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 100.0, log=True),
+        "feature_fraction": trial.suggest_float("feature_fraction", 0.3, 1.0),
+        "bagging_fraction": trial.suggest_float("bagging_fraction", 0.4, 1.0),
+    }
+
+
+def xgboost(trial: Suggests) -> dict[str, float]:
+    """Return the parameters of an XGBoost ranker."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
+        "max_depth": trial.suggest_int("max_depth", 2, 8),
+        "min_child_weight": trial.suggest_float("min_child_weight", 0.1, 100.0, log=True),
+        "reg_lambda": trial.suggest_float("reg_lambda", 0.1, 100.0, log=True),
+        "subsample": trial.suggest_float("subsample", 0.4, 1.0),
+        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.3, 1.0),
+    }
+
+
+def catboost(trial: Suggests) -> dict[str, float]:
+    """Return the parameters of a CatBoost ranker; depth 8 is the limit of its pairwise losses on a GPU."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
+        "depth": trial.suggest_int("depth", 3, 8),
+        "l2_leaf_reg": trial.suggest_float("l2_leaf_reg", 0.5, 50.0, log=True),
+    }
+
+
+def linear(trial: Suggests) -> dict[str, float]:
+    """Return the parameters of the pairwise linear ranker."""
+    return {"C": trial.suggest_float("C", 1e-4, 10.0, log=True)}
+
+
+SPACES: Mapping[str, Space] = {
+    "lightgbm": lightgbm,
+    "xgboost": xgboost,
+    "catboost": catboost,
+    "linear": linear,
+}
