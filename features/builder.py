@@ -22,12 +22,21 @@ CONTEXT = "context"
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """How features and candidates are made; travels with the model."""
+    """How features and candidates are made; travels with the model.
+
+    Attributes
+    ----------
+    last_k
+        Last liked items that the `last` similarity looks at; 0 for data without times, which have none.
+    contrast
+        The data tell dislikes, so that liked minus disliked is a feature.
+    """
 
     per_source: int = 100
     last_k: int = 5
     components: int = 4
     exclude_seen: bool = True
+    contrast: bool = True
 
 
 @dataclass(frozen=True)
@@ -192,9 +201,9 @@ class FeatureModel:
         liked, disliked = self.history.liked[users], self.history.disliked[users]
         mean = mean_similarity(liked)
         features = {"mean": mean, "max": _max_similarity(modality, liked, candidates)}
-        if self.history.times is not None:
+        if self.settings.last_k:
             features["last"] = mean_similarity(self._recent[users])
-        if disliked.nnz:
+        if self.settings.contrast:
             features["contrast"] = mean - mean_similarity(disliked)
         return features
 

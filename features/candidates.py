@@ -14,6 +14,7 @@ from features.retrievers import Retriever
 
 # Dense scores of one batch of users hold at most this many cells a source.
 BATCH_CELLS = 2_000_000
+TIE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,19 @@ def score_given(
 
 
 def top_items(scores: FloatArray, n: int) -> BoolArray:
-    """(n_users, n_items) bool: the up to `n` items with the highest positive score of each user."""
-    usable = np.where(scores > 0, scores, -np.inf)
+    """(n_users, n_items) bool: the up to `n` items with the highest positive score of each user.
+
+    Which of equal items is cut off is drawn at random (the same for everybody), because the order of the
+    items may tell something: in some data sets low item numbers are the old ones.
+    """
     n = min(n, scores.shape[1])
+    drawn = np.random.default_rng(TIE_SEED).permutation(scores.shape[1])
+    shuffled = scores[:, drawn]
+    usable = np.where(shuffled > 0, shuffled, -np.inf)
     best = np.argpartition(-usable, n - 1, axis=1)[:, :n]
+    found = np.take_along_axis(usable, best, axis=1) > -np.inf
     chosen = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(chosen, best, np.take_along_axis(usable, best, axis=1) > -np.inf, axis=1)
+    np.put_along_axis(chosen, drawn[best], found, axis=1)
     return chosen
 
 

@@ -100,11 +100,16 @@ class History:
         return self._binary(np.ones(len(self.users), dtype=bool))
 
     def recent(self, k: int) -> sparse.csr_array:
-        """(n_users, n_items) float32 ones at the last k liked items of each user; needs times."""
+        """(n_users, n_items) float32 ones at the last k liked items of each user; needs times.
+
+        An item liked several times counts once, at its last time; ties go by item code.
+        """
         if self.times is None:
             raise ValueError("recent items need times")
         liked = np.flatnonzero(self.is_positive)
         order = liked[np.lexsort((self.items[liked], -self.times[liked], self.users[liked]))]
+        _, last_time = np.unique(self.users[order] * self.n_items + self.items[order], return_index=True)
+        order = order[np.sort(last_time)]
         starts = np.searchsorted(self.users[order], np.arange(self.n_users))
         position = np.arange(len(order)) - starts[self.users[order]]
         chosen = np.zeros(len(self.users), dtype=bool)

@@ -72,6 +72,9 @@ def ease(liked: sparse.csr_array, *, l2: float = 300.0, neighbours: int = 500) -
     """
     degree = np.asarray(liked.sum(axis=0)).ravel()
     warm = np.flatnonzero(degree > 0)
+    shape = (len(degree), len(degree))
+    if not len(warm):
+        return sparse.csr_array((np.zeros(0, np.float32), (warm, warm)), shape=shape)
     users = np.flatnonzero(np.asarray(liked.sum(axis=1)).ravel() > 0)
     x = liked[users][:, warm].tocsr()
     inverse_rows = _inverse_gram_rows(x, l2)
@@ -89,7 +92,6 @@ def ease(liked: sparse.csr_array, *, l2: float = 300.0, neighbours: int = 500) -
         entries.append((strongest.ravel(), np.repeat(block, size), values.ravel()))
     source, goal, values = (np.concatenate(part) for part in zip(*entries, strict=True))
     keep = values != 0
-    shape = (liked.shape[1], liked.shape[1])
     return sparse.csr_array(
         (values[keep].astype(np.float32), (warm[source[keep]], warm[goal[keep]])), shape=shape
     )

@@ -141,7 +141,8 @@ class FactorRetriever:
     Attributes
     ----------
     factors
-        (n_items, n_factors) float32 item factors.
+        (n_fitted, n_factors) float32 item factors. Items appended after the fit have none: rows of zeros
+        would change the rounding of the products, and with it the scores of the others.
     known
         (n_items,) bool: the item had an interaction.
     """
@@ -158,7 +159,8 @@ class FactorRetriever:
         """Return the dot products of folded-in user factors and item factors."""
         from implicit.als import AlternatingLeastSquares
 
-        scores = np.empty((liked.shape[0], len(self.factors)), dtype=np.float32)
+        n_fitted = len(self.factors)
+        scores = np.full((liked.shape[0], len(self.known)), np.nan, dtype=np.float32)
         # implicit brings its own threads, which those of BLAS would slow down.
         with threadpool_limits(1, user_api="blas"):
             solver = AlternatingLeastSquares(
@@ -168,15 +170,16 @@ class FactorRetriever:
                 use_gpu=False,
             )
             solver.item_factors = self.factors
-            users = solver.recalculate_user(np.arange(liked.shape[0]), sparse.csr_matrix(liked))
+            fitted = sparse.csr_matrix(liked[:, :n_fitted])
+            users = solver.recalculate_user(np.arange(liked.shape[0]), fitted)
             # One product a user: the bits must not depend on who else is in the batch.
             for row, user in enumerate(np.asarray(users)):
-                np.dot(self.factors, user, out=scores[row])
+                np.dot(self.factors, user, out=scores[row, :n_fitted])
         return _without_opinion(scores, liked, self.known)
 
     def resized(self, n_items: int) -> Self:
-        """Return the model with factors of 0 for the new items."""
-        return replace(self, factors=_padded(self.factors, n_items), known=_padded(self.known, n_items))
+        """Return the model without factors of the new items."""
+        return replace(self, known=_padded(self.known, n_items))
 
     def save(self, folder: Path) -> None:
         """Write the item factors."""

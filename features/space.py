@@ -50,19 +50,17 @@ def place(encoded: Encoded, codes: np.ndarray, size: int) -> ModalityVectors:
     return ModalityVectors(vectors, present)
 
 
-def extended(modality: ModalityVectors, new: Encoded, neighbours: int) -> ModalityVectors:
-    """Append newly encoded ids; with a graph, new items find their neighbours among the old ones."""
+def extended(modality: ModalityVectors, new: Encoded, known: BoolArray, neighbours: int) -> ModalityVectors:
+    """Append newly encoded ids; with a graph, new items find neighbours among the old `known` ones."""
     n_old = len(modality.present)
     vectors = np.concatenate([modality.vectors, np.where(new.present[:, None], new.vectors, 0)])
     present = np.concatenate([modality.present, new.present])
     if modality.graph is None:
         return ModalityVectors(vectors, present)
     n = len(present)
-    # Items that anybody's column points at are the known ones; the new columns point at the same.
-    known = np.zeros(n, dtype=bool)
-    known[:n_old] = np.diff(modality.graph.indptr) > 0
+    sources = np.concatenate([known, np.zeros(n - n_old, dtype=bool)])
     targets = present & (np.arange(n) >= n_old)
-    added = content_knn(vectors, present, known, neighbours=neighbours, targets=targets).tocoo()
+    added = content_knn(vectors, present, sources, neighbours=neighbours, targets=targets).tocoo()
     old = modality.graph.tocoo()
     row, col = np.concatenate([old.row, added.row]), np.concatenate([old.col, added.col])
     graph = sparse.csr_array((np.concatenate([old.data, added.data]), (row, col)), shape=(n, n))

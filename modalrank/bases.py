@@ -101,13 +101,12 @@ def ranker_maker(
     blocks = _blocks_of(spec, frame)
     own = [name for name in blocks if name != CONTEXT]
     modality = own[0] if len(own) == 1 and own[0] in frame.modalities else None
-    params = {key: value for key, value in spec.params.items() if value is not None}
 
     def make() -> Ranker:
         ranker = make_ranker(
             spec.family,
             objective=spec.objective,
-            params=params,  # type: ignore[arg-type]
+            params=spec.given,
             seed=config.seed,
             device=config.device,
             threads=config.threads,

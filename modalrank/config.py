@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +10,17 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ensembles.sampling import make_sampler
 from features.builder import CONTEXT
+from features.encoders import make_encoder
 from features.errors import ConfigError
-from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS
+from features.retrievers import BEHAVIOUR, check_parameters
+from modalrank.config_file import apply_override, expand_variables, read_yaml
+from modalrank.config_keys import nearest_key
+from rankers.registry import make_ranker
 
-VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+# How pydantic names, in the path of an error, the member of a union that it tried.
+UNION_MEMBER = re.compile(r"function-.*|(list|dict|literal)\[.*")
 Files = str | list[str]
 Scalar = int | float | str | bool | None
 
@@ -144,6 +148,11 @@ class BaseConfig(_Strict):
     blocks: list[str] | Literal["all"] = "all"
     params: dict[str, Scalar] = {}
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """Return the parameters that are not left to the ranker's default."""
+        return {name: value for name, value in self.params.items() if value is not None}
+
 
 class EnsembleConfig(_Strict):
     """The meta-learner ladder and its gate."""
@@ -235,125 +244,51 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     ConfigError
         If the file is missing or no YAML, a key is unknown, or a value is of the wrong type or range.
     """
-    raw = _read_yaml(path)
-    given = set()
-    for override in overrides:
-        given.add(_apply(raw, override))
+    raw = read_yaml(path)
+    given = {apply_override(raw, override) for override in overrides}
     data = raw.setdefault("data", {})
     if isinstance(data, dict) and "data.root" not in given:
-        data["root"] = str(path.parent / _expand_variables(str(data.get("root", "."))))
+        data["root"] = str(path.parent / expand_variables(str(data.get("root", "."))))
     return parse_config(raw, str(path))
 
 
 def parse_config(raw: Mapping[str, Any], file: str) -> Config:
     """Check a config that is already a mapping; raises ConfigError with the key and the nearest valid one."""
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = [part for part in first["loc"] if not str(part).startswith("function-")]
+        # A mistyped key is also missing under its right name, which says less.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        where = [part for part in first["loc"] if not UNION_MEMBER.fullmatch(str(part))]
         key = ".".join(str(part) for part in where) or "the config"
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"unknown config key {key!r}", fix=_nearest(where), file=file) from None
+            fix = nearest_key(Config.model_json_schema(), where)
+            raise ConfigError(f"unknown config key {key!r}", fix=fix, file=file) from None
         message = first["msg"].removeprefix("Value error, ")
         got = first["input"] if isinstance(first["input"], Scalar) else type(first["input"]).__name__
         raise ConfigError(
             f"config key {key!r}: {message}, got {got!r}",
-            fix="modalrank train --help lists the keys",
+            fix="modalrank train CONFIG --print-config shows a config in full",
             file=file,
         ) from None
+    try:
+        _check_parameters(config)
+    except ConfigError as error:
+        raise ConfigError(error.problem, fix=error.fix, file=file) from error
+    return config
+
+
+def _check_parameters(config: Config) -> None:
+    """Make what has parameters of its own once, so that a bad one is told before anything runs."""
+    for modality in config.modalities.values():
+        make_encoder(modality.encoder, modality.params)
+    for retriever in config.candidates.retrievers:
+        check_parameters(retriever.kind, retriever.params)
+    for base in [] if config.bases == "auto" else config.bases:
+        make_ranker(base.family, objective=base.objective, params=base.given)
+    make_sampler(config.ensemble.sampling, config.ensemble.sampling_params)
 
 
 def dump_config(config: Config) -> str:
     """Return the config as YAML with every default filled in."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the config ({error.strerror})", fix="check the path", file=str(path)
-        ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise ConfigError(
-            f"not valid YAML ({getattr(error, 'problem', error)})",
-            fix="check the indentation and colons there",
-            file=str(path),
-            row=mark.line + 1 if mark else None,
-        ) from error
-    if not isinstance(raw, dict):
-        raise ConfigError(
-            f"got {type(raw).__name__}, expected keys and values", fix="see the README", file=str(path)
-        )
-    return raw
-
-
-def _apply(raw: dict[str, Any], override: str) -> str:
-    key, separator, value = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts):
-        raise ConfigError(f"--set {override!r} is not of the form a.b=c", fix="give a dotted key and a value")
-    node = raw
-    for part in parts[:-1]:
-        node = node.setdefault(part, {})
-        if not isinstance(node, dict):
-            raise ConfigError(
-                f"--set {override!r}: {part!r} is a value, not a section", fix="set it as a whole"
-            )
-    node[parts[-1]] = yaml.safe_load(value)
-    return key.strip()
-
-
-def _expand_variables(text: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        if os.environ.get(name) is None and default is None:
-            raise ConfigError(
-                f"data.root names the variable {name}, which is not set", fix=f"export {name}=..."
-            )
-        return os.environ.get(name) or default or ""
-
-    return VARIABLE.sub(value, text)
-
-
-def _nearest(where: Sequence[Any]) -> str:
-    """Name the keys that are known where an unknown one was found."""
-    parts = [str(part) for part in where]
-    known = _known_keys(parts[:-1])
-    close = difflib.get_close_matches(parts[-1], known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known keys there are {', '.join(known)}"
-
-
-def _known_keys(section: Sequence[str]) -> list[str]:
-    schema = Config.model_json_schema()
-    node: Mapping[str, Any] = schema
-    for part in section:
-        node = _resolve(schema, node)
-        properties = node.get("properties", {})
-        node = properties.get(part) or node.get("additionalProperties") or node.get("items") or {}
-    return sorted(_resolve(schema, node).get("properties", {}))
-
-
-def _resolve(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
-    for option in [node, *node.get("anyOf", []), *node.get("allOf", [])]:
-        if "$ref" in option:
-            return _resolve(schema, schema["$defs"][option["$ref"].rsplit("/", 1)[1]])
-    for option in node.get("anyOf", []):
-        if option.get("type") in ("array", "object"):
-            return option  # type: ignore[no-any-return]
-    return node
-
-
-__all__ = [
-    "BEHAVIOUR_KINDS",
-    "BaseConfig",
-    "Config",
-    "ModalityConfig",
-    "RetrieverConfig",
-    "dump_config",
-    "load_config",
-    "parse_config",
-]

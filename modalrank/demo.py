@@ -16,7 +16,8 @@ from modalrank.dataset import validate
 from modalrank.demo_data import NOISE_MODALITY, PLANTED_MODALITY, make_demo
 from modalrank.jobs import Evaluation, ScoredFile, evaluate_model, score_file, train_and_record
 from modalrank.scoring import Fresh
-from modalrank.tracking import Record, tracking_uri
+from modalrank.store import tracking_uri
+from modalrank.tracking import Record
 from modalrank.training import TrainResult
 
 CONFIG = {
@@ -39,6 +40,7 @@ CONFIG = {
         "profile": {"table": "users", "columns": ["age"], "encoder": "numeric"},
     },
     "candidates": {"per_source": 50},
+    "labels": {"folds": 3, "negatives": 40},
     "ensemble": {"k": 10},
 }
 

@@ -22,11 +22,12 @@ IntArray = NDArray[np.int64]
 
 SOUND_RATE = 16_000
 SOUND_SECONDS = 0.5
-NEW_SHARE = 0.15
-LATE_SHARE = 0.2
-MISSING_SHARE = {"image": 0.25, "audio": 0.5, "text": 0.2, "tags": 0.1}
-STRENGTH = {"image": 2.2, "audio": 0.8, "text": 0.8, "tags": 0.8, "popularity": 0.5}
-CHOICE_SHARPNESS = 0.6
+NEW_SHARE = 0.5
+NEW_FROM = (0.1, 0.9)
+MISSING_SHARE = {"image": 0.15, "audio": 0.5, "text": 0.2, "tags": 0.1}
+STRENGTH = {"image": 3.0, "audio": 1.2, "text": 1.2, "tags": 1.2, "popularity": 0.5}
+CHOICE_SHARPNESS = 1.0
+TASTE_NARROWNESS = 3.0
 TOPIC_WORDS = (
     ("harbour", "island", "sailor", "tide", "lighthouse", "anchor", "coast", "storm"),
     ("engine", "racer", "circuit", "wheel", "garage", "speed", "pilot", "track"),
@@ -40,7 +41,7 @@ TAGS = ("slow", "loud", "funny", "dark", "short", "classic", "family", "strange"
 COUNTRIES = ("BR", "DE", "IN", "JP", "KE", "US")
 START = datetime(2023, 1, 1)
 DAYS = 365
-INTERACTIONS_EACH = (20, 25)
+INTERACTIONS_EACH = (14, 18)
 FEWEST_ITEMS = 2 * INTERACTIONS_EACH[1]  # so that nobody ever runs out of items that exist
 
 
@@ -77,13 +78,13 @@ class Truth:
     affinity: Array
 
 
-def make_demo(folder: Path, seed: int = 0, n_users: int = 400, n_items: int = 300) -> None:
+def make_demo(folder: Path, seed: int = 0, n_users: int = 400, n_items: int = 600) -> None:
     """Write `items`, `users` and `interactions` as Parquet, and the items' images and sounds, into `folder`.
 
     What a user likes is decided by the style of the image most of all, less by sound, text topic, tags and
     popularity, and not at all by the `noise` vector, the price or the year. Some images, sounds, texts and
-    tags are missing, a little more often for unpopular items. Items come out over time; a share of them is
-    new, so that only the last interactions of each user can touch them. The same seed gives the same files.
+    tags are missing, a little more often for unpopular items. Half of the items come out over time, so that
+    validation and test hold items that nobody met before. The same seed gives the same files.
 
     Raises
     ------
@@ -113,13 +114,13 @@ def _draw_truth(rng: np.random.Generator, n_users: int, n_items: int) -> Truth:
     n_tags = rng.integers(1, 4, size=(n_items, 1))
     tags = rng.random((n_items, len(TAGS))).argsort(axis=1) < n_tags
     released = np.zeros(n_items)
-    order = rng.permutation(n_items)
-    n_new, n_staggered = int(NEW_SHARE * n_items), n_items // 5
-    released[order[:n_new]] = 1 - LATE_SHARE
-    released[order[n_new : n_new + n_staggered]] = rng.uniform(0.1, 1 - LATE_SHARE, n_staggered)
+    late_comers = rng.permutation(n_items)[: int(NEW_SHARE * n_items)]
+    released[late_comers] = rng.uniform(*NEW_FROM, len(late_comers))
     likes_hue, likes_stripes = rng.uniform(0, 2 * np.pi, (2, n_users, 1))
     effects = {
-        "image": np.cos(hue - likes_hue) + np.cos(stripes - likes_stripes),
+        "image": np.exp(
+            TASTE_NARROWNESS * (np.cos(hue - likes_hue) + np.cos(stripes - likes_stripes) - 2)
+        ),
         "audio": rng.normal(size=(n_users, 2)) @ np.stack([pitch, timbre]),
         "text": rng.normal(size=(n_users, len(TOPIC_WORDS)))[:, topic],
         "tags": rng.normal(size=(n_users, len(TAGS))) @ tags.T,
@@ -142,12 +143,9 @@ def _interactions_table(
     rng: np.random.Generator, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_], truth: Truth
 ) -> pl.DataFrame:
     counts = rng.integers(*INTERACTIONS_EACH, size=(len(user_ids), 1), endpoint=True)
-    n_late = np.floor(counts * LATE_SHARE + 0.5)
     slots = np.arange(counts.max())
-    # The last slots of every user lie in the late period, those before it earlier, unused ones nowhere.
-    shape = (len(user_ids), len(slots))
-    late, early = rng.uniform(1 - LATE_SHARE, 1, shape), rng.uniform(0, 1 - LATE_SHARE, shape)
-    times = np.sort(np.where(slots < counts, np.where(slots < counts - n_late, early, late), np.inf), axis=1)
+    drawn = rng.uniform(0, 1, (len(user_ids), len(slots)))
+    times = np.sort(np.where(slots < counts, drawn, np.inf), axis=1)
     chosen = _choose_items(rng, truth, times)
     users, columns = np.nonzero(np.isfinite(times))
     items = chosen[users, columns]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from features.encoders import Encoded, Encoder, make_encoder
+from features.errors import DataError
 from features.space import ModalityVectors, place
 from modalrank.config import Config
 from modalrank.dataset import Dataset
@@ -33,25 +35,37 @@ def fit_encoders(dataset: Dataset, progress: Callable[[str], None]) -> Encodings
             continue
         progress(f"encode {name} ({modality.encoder})")
         columns = table.select(modality.columns)
-        source = table_folder(config, modality.table)
-        encoder = make_encoder(modality.encoder, modality.params).fit(columns, source)
-        placed = place(encoder.encode(columns, source), index.codes(table["id"]), len(index))
+        file = config.data.path(getattr(config.data, modality.table))
+        with _rows_of_file(table, file):
+            encoder = make_encoder(modality.encoder, modality.params).fit(columns, file.parent)
+            encoded = encoder.encode(columns, file.parent)
+        placed = place(encoded, index.codes(table["id"]), len(index))
         result.encoders[name] = encoder
         (result.items if modality.table == "items" else result.users)[name] = placed
     return result
 
 
 def encode_rows(
-    config: Config, encoders: Mapping[str, Encoder], table: str, rows: pl.DataFrame, source: Path
+    config: Config, encoders: Mapping[str, Encoder], table: str, rows: pl.DataFrame, file: Path
 ) -> dict[str, Encoded]:
-    """Encode new rows of the `items` or `users` table with fitted encoders."""
-    return {
-        name: encoders[name].encode(rows.select(modality.columns), source)
-        for name, modality in config.modalities.items()
-        if modality.table == table
-    }
+    """Encode new rows of the `items` or `users` table, read from a file, with fitted encoders.
+
+    File names in the rows are relative to the folder of the file.
+    """
+    with _rows_of_file(rows, file):
+        return {
+            name: encoders[name].encode(rows.select(modality.columns), file.parent)
+            for name, modality in config.modalities.items()
+            if modality.table == table
+        }
 
 
-def table_folder(config: Config, table: str) -> Path:
-    """Return the folder that file names in the item or user table are relative to."""
-    return config.data.path(getattr(config.data, table)).parent
+@contextmanager
+def _rows_of_file(rows: pl.DataFrame, file: Path) -> Iterator[None]:
+    """Let an encoder's complaint name the file and the row in it: it counts in rows sorted by id."""
+    try:
+        yield
+    except DataError as error:
+        row = None if error.row is None else int(rows["row"][error.row - 1])
+        place = {"file": error.file or str(file), "column": error.column, "row": row}
+        raise type(error)(error.problem, fix=error.fix, **place) from error  # type: ignore[arg-type]

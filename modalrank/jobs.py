@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ensembles.gate import Interval, bootstrap_mean
-from modalrank import tracking
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config
 from modalrank.console import out, show_table
@@ -29,7 +28,8 @@ from modalrank.scoring import (
     score_users,
     write_scores,
 )
-from modalrank.tracking import Record
+from modalrank.store import URI_VARIABLE, fetch_model, open_store, require_store, tracking_uri
+from modalrank.tracking import Record, record
 from modalrank.training import TrainResult, scored_split, slices_of, train
 
 Say = Callable[[str], None]
@@ -66,19 +66,20 @@ class ScoredFile:
 
 
 def train_and_record(config: Config, say: Say) -> tuple[TrainResult, Record]:
-    """Train, then log and register; nothing is written before the data has passed its checks."""
+    """Train, then log and register; nothing is written before there is a model to record."""
     say("read and check the tables")
     dataset = load_dataset(config)
-    client = tracking.open_store(config)
+    require_store(config)
     result = train(dataset, say)
     say("record the run and register the model")
-    return result, tracking.record(client, config, result, figures(result))
+    client = open_store(config)
+    return result, record(client, config, result, figures(result))
 
 
 def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluation:
     """Score a held-out split of the config's data with a registered model."""
     say("fetch the model")
-    folder, model_version = tracking.fetch_model(tracking.tracking_uri(config), model)
+    folder, model_version = fetch_model(tracking_uri(config), model)
     bundle = Bundle.load(folder)
     say("read and check the tables")
     dataset = load_dataset(config, bundle.queries, bundle.items)
@@ -113,7 +114,7 @@ def score_file(
 ) -> ScoredFile:
     """Score a file and publish the result."""
     say("fetch the model")
-    source, model_version = tracking.fetch_model(os.environ.get(tracking.URI_VARIABLE) or uri, model)
+    source, model_version = fetch_model(os.environ.get(URI_VARIABLE) or uri, model)
     bundle = Bundle.load(source)
     say("score")
     if candidates is not None:
@@ -137,7 +138,7 @@ def diagnose() -> dict[str, str]:
     for library in ("lightgbm", "xgboost", "catboost"):
         device = resolve_device("auto", library)
         facts[f"device of {library}"] = f"{device.name}: {device.reason}"
-    facts["tracking"] = os.environ.get(tracking.URI_VARIABLE) or Config().tracking.uri
+    facts["tracking"] = os.environ.get(URI_VARIABLE) or Config().tracking.uri
     return facts
 
 

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from features.builder import FeatureModel, RowBlock
 from features.candidates import Candidates
+from features.contract import numbers_check, raise_first_failure
 from features.encoders import Encoded
 from features.errors import DataError
 from features.frame import IntArray
@@ -54,11 +55,14 @@ def read_candidates(bundle: Bundle, file: Path) -> pl.DataFrame:
     Raises
     ------
     DataError
-        If it cannot be read, lacks a column, has a null id, an infinite feature or a pair twice.
+        If it cannot be read, lacks a column, has a null id, a feature that is no finite number or a pair
+        twice.
     """
-    columns = bundle.config.data.columns
+    columns, features = bundle.config.data.columns, row_columns(bundle.config.modalities)
     pairs = Columns(query=columns.query, item=columns.item)
-    return read_interactions({None: [file]}, pairs, extra=row_columns(bundle.config.modalities))
+    rows = read_interactions({None: [file]}, pairs, extra=features)
+    raise_first_failure([numbers_check(rows, features)])
+    return rows
 
 
 def read_users(bundle: Bundle, file: Path) -> pl.DataFrame:
@@ -251,14 +255,16 @@ def _grown(
     if rows is not None and file is not None:
         rows = rows.filter(pl.Series(old.codes(rows["id"]) == UNKNOWN, dtype=pl.Boolean))
         codes = new.codes(rows["id"]) - len(old)
-        encoded = encode_rows(bundle.config, bundle.encoders, table, rows, file.parent) if len(rows) else {}
+        encoded = encode_rows(bundle.config, bundle.encoders, table, rows, file) if len(rows) else {}
     grown = {}
+    # The items that the graph was made over when the model was trained.
+    known = bundle.model.history.popularity > 0
     for name, modality in space.items():
         nothing = Encoded(np.zeros((0, modality.vectors.shape[1]), np.float32), np.zeros(0, dtype=bool))
         here = encoded.get(name, nothing)
         added = place(here, codes if name in encoded else codes[:0], n_new)
         neighbours = bundle.config.candidates.content_neighbours
-        grown[name] = extended(modality, Encoded(added.vectors, added.present), neighbours)
+        grown[name] = extended(modality, Encoded(added.vectors, added.present), known, neighbours)
     return grown
 
 

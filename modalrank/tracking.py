@@ -1,41 +1,28 @@
-"""MLflow: the store, the record of a training run, and the registry."""
+"""The record of a training run in MLflow, and its model as a version in the registry."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import platform
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from filelock import FileLock
 from packaging.requirements import Requirement
 
-from features.errors import DataError, TryAgainError
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config, dump_config
+from modalrank.store import quiet_mlflow, tracking_uri
 from modalrank.training import TrainResult
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
-logger = logging.getLogger(__name__)
-
 CHALLENGER = "challenger"
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
-SQLITE = "sqlite:///"
 PACKAGES = ("features", "rankers", "ensembles", "tuning", "modalrank")
 EXAMPLE_ROWS = 5
 
@@ -49,38 +36,6 @@ class Record:
     experiment_id: str
     model: str
     version: str
-
-
-def tracking_uri(config: Config) -> str:
-    """Return the store: the environment's word before the config's."""
-    return os.environ.get(URI_VARIABLE) or config.tracking.uri
-
-
-def open_store(config: Config) -> MlflowClient:
-    """Connect to the store and its experiment, making both where they are not there yet.
-
-    The first creation of an SQLite store is done under a file lock, because two processes at once can
-    leave it corrupt for good.
-
-    Raises
-    ------
-    TryAgainError
-        If the store does not answer.
-    """
-    uri = tracking_uri(config)
-    with _quiet_mlflow(), _creation_lock(uri):
-        import mlflow
-        from mlflow.exceptions import MlflowException
-
-        try:
-            mlflow.set_tracking_uri(uri)
-            mlflow.set_registry_uri(uri)
-            client = mlflow.MlflowClient(uri, uri)
-            if client.get_experiment_by_name(config.tracking.experiment) is None:
-                client.create_experiment(config.tracking.experiment, artifact_location=_artifacts(uri))
-        except (MlflowException, OSError) as error:
-            raise TryAgainError(f"the tracking store {uri} does not answer: {error}") from error
-    return client
 
 
 def record(client: MlflowClient, config: Config, result: TrainResult, plots: Mapping[str, Any]) -> Record:
@@ -116,43 +71,6 @@ def bundle_of(config: Config, result: TrainResult) -> Bundle:
         stack=stack,
         blocks={name: result.blocks[name] for name in stack.bases},
     )
-
-
-def fetch_model(config_uri: str, model: str) -> tuple[Path, str]:
-    """Return the local bundle folder and the version of `models:/NAME@alias`, `models:/NAME/2` or a folder.
-
-    Raises
-    ------
-    DataError
-        If there is no such model.
-    """
-    if not model.startswith("models:/"):
-        folder = Path(model)
-        if not folder.is_dir():
-            raise DataError("no such model", fix="give models:/NAME@challenger or a folder", file=model)
-        return folder, folder.name
-    with _quiet_mlflow():
-        import mlflow
-        from mlflow.exceptions import MlflowException
-
-        mlflow.set_tracking_uri(config_uri)
-        mlflow.set_registry_uri(config_uri)
-        client = mlflow.MlflowClient(config_uri, config_uri)
-        name, _, alias = model.removeprefix("models:/").partition("@")
-        try:
-            if alias:
-                found = client.get_model_version_by_alias(name, alias)
-            else:
-                name, _, number = name.partition("/")
-                found = client.get_model_version(name, number)
-            folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{found.version}"))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise DataError(
-                    f"no model {model} in {config_uri}", fix="modalrank train registers one"
-                ) from error
-            raise TryAgainError(f"the registry {config_uri} does not answer: {error}") from error
-    return folder / "artifacts" / "bundle", str(found.version)
 
 
 def _log_facts(client: MlflowClient, run_id: str, config: Config, result: TrainResult) -> None:
@@ -222,7 +140,7 @@ def _log_model(bundle: Bundle, folder: Path, result: TrainResult) -> Any:  # noq
         ]
     )
     root = Path(__file__).resolve().parents[1]
-    with _quiet_mlflow():
+    with quiet_mlflow():
         return mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("serving_model.py")),
@@ -288,40 +206,3 @@ def _git_commit() -> str | None:
 
     commit: str | None = get_git_commit(str(Path(__file__).resolve().parent))
     return commit
-
-
-def _artifacts(uri: str) -> str | None:
-    """Return the artefact folder beside an SQLite file; a server has its own."""
-    if not uri.startswith(SQLITE):
-        return None
-    return (Path(uri.removeprefix(SQLITE)).resolve().parent / "artifacts").as_uri()
-
-
-@contextmanager
-def _creation_lock(uri: str) -> Iterator[None]:
-    if not uri.startswith(SQLITE):
-        yield
-        return
-    database = Path(uri.removeprefix(SQLITE))
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{database}.lock"):
-        yield
-
-
-@contextmanager
-def _quiet_mlflow() -> Iterator[None]:
-    """Keep MLflow's and Alembic's own chatter off the user's terminal.
-
-    The hint to add type hints to `predict` is of no use: they would replace the signature that is logged.
-    """
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
-            yield
-    finally:
-        for log, level in zip(loggers, levels, strict=True):
-            log.setLevel(level)

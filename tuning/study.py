@@ -53,10 +53,12 @@ def run_study(
     study = optuna.create_study(
         study_name=name,
         storage=JournalStorage(JournalFileBackend(str(journal))),
-        sampler=optuna.samplers.TPESampler(multivariate=True, seed=seed),
         direction="maximize",
         load_if_exists=True,
     )
+    # A sampler that started from the same seed again would repeat the trials of the earlier run.
+    started = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed + started)
     if "default_value" not in study.user_attrs:
         say("the untuned setting")
         study.set_user_attr("default_value", objective({}))

@@ -125,7 +125,7 @@ def _list_rows(series: pl.Series) -> tuple[NDArray[np.float32], NDArray[np.bool_
     other = np.flatnonzero(present & (lengths != length))
     if other.size:
         raise DataError(
-            f"got a vector of length {lengths[other[0]]}, expected {length} as in row {present.argmax() + 1}",
+            f"got a vector of length {lengths[other[0]]}, expected {length} as elsewhere",
             fix="give every row a vector of the same model, or null",
             column=series.name,
             row=int(other[0]) + 1,

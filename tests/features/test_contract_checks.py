@@ -122,12 +122,39 @@ def test_entities_with_missing_and_repeated_ids_fail_both_checks():
     assert not findings(items=ITEMS.with_columns(id=pl.lit("a")))["items ids unique"].passed
 
 
-def test_few_unknown_items_warn_and_most_unknown_fail():
-    few = findings(items=ITEMS.filter(pl.col("id") != "c"))["items known"]
-    assert (few.passed, few.level, few.examples) == (False, "warn", ("c",))
-    most = findings(items=ITEMS.with_columns(id="x" + pl.col("id")))["items known"]
+def test_item_without_features_fails_with_its_first_row():
+    check = findings(items=ITEMS.filter(pl.col("id") != "c"), names={"item": "movie"})["items known"]
+    assert (check.passed, check.level, check.examples) == (False, "fail", ("c",))
+    assert check.error is not None
+    assert (check.error.file, check.error.column, check.error.row) == ("log.csv", "movie", 4)
+
+
+def test_few_users_without_a_profile_warn_and_most_fail():
+    few = findings(log(query=["u", "u", "v", "w"]), users=USERS)["users known"]
+    assert (few.passed, few.level, few.examples) == (False, "warn", ("w",))
+    most = findings(users=USERS.with_columns(id="x" + pl.col("id")))["users known"]
     assert (most.passed, most.level) == (False, "fail")
-    assert findings(users=USERS[:1])["users known"].examples == ("v",)
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "got"),
+    [
+        (["1", "2", "x", "y"], 3, "'x'"),
+        (["1", None, "3", "4"], 1, "'1'"),
+        ([None, [0.5], None, []], 2, "0.5"),
+    ],
+)
+def test_ready_made_feature_that_is_no_number_fails_with_its_row(values, row, got):
+    check = findings(log(f1=values), modalities={"m": ("interactions", ("f1",))}, form="judged")[
+        "feature types"
+    ]
+    assert check.error is not None and got in check.detail
+    assert (check.error.column, check.error.row) == ("f1", row)
+
+
+def test_ready_made_features_may_be_numbers_flags_or_nothing():
+    frame = log(f1=[1, 2, None, 4], f2=[True, False, None, True], f3=[None] * 4)
+    assert findings(frame, modalities={"m": ("interactions", ("f1", "f2", "f3"))})["feature types"].passed
 
 
 def test_coverage_counts_empty_values_as_missing_and_warns_where_low():

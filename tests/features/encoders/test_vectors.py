@@ -49,7 +49,7 @@ def test_fit_float16_does_not_overflow() -> None:
 
 
 def test_fit_unequal_lengths_name_row_and_both_lengths() -> None:
-    message = "column 'v', row 4: got a vector of length 3, expected 2 as in row 2"
+    message = "column 'v', row 4: got a vector of length 3, expected 2 as elsewhere"
     with pytest.raises(DataError, match=message):
         VectorsEncoder().fit(table([None, [1.0, 2.0], [1.0, 2.0], [1.0, 2.0, 3.0]]), HERE)
 
