@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Threads of gradient boosting that spin while they wait slow each other down.
+export OMP_WAIT_POLICY := passive
+
 .PHONY: demo test setup lint quality
 
 demo: setup  ## set up, then run the whole line on a data set with a planted truth

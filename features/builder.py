@@ -14,7 +14,7 @@ from features.candidates import Candidates, retrieve, score_given
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame
 from features.history import History
 from features.per_query import normalise
-from features.retrievers import BEHAVIOUR, Retriever
+from features.retrievers import BEHAVIOUR, FactorRetriever, Retriever
 from features.space import ModalityVectors, Space
 
 CONTEXT = "context"
@@ -140,6 +140,12 @@ class FeatureModel:
         return self.history.recent(self.settings.last_k)
 
     @cached_property
+    def _behaviour_vectors(self) -> ModalityVectors | None:
+        """Behaviour as one more modality: item factors, where there is a factor model."""
+        factors = [retriever for retriever in self.retrievers if isinstance(retriever, FactorRetriever)]
+        return factors[0].vectors() if factors else None
+
+    @cached_property
     def _smoothed_popularity(self) -> dict[str, FloatArray]:
         graphs = {name: modality.graph for name, modality in self.items.items()}
         popularity = self.history.popularity
@@ -163,6 +169,9 @@ class FeatureModel:
             return
         popularity = np.log1p(self.history.popularity[candidates.items])
         blocks.add(BEHAVIOUR, "behaviour.log_popularity", popularity)
+        if self._behaviour_vectors is not None:
+            for kind, values in self._similarities(self._behaviour_vectors, candidates).items():
+                blocks.add(BEHAVIOUR, f"behaviour.{kind}", values)
         blocks.add(CONTEXT, "context.log_activity", np.log1p(self.history.activity[candidates.queries]))
         blocks.add(CONTEXT, "context.opinions", np.isfinite(candidates.scores).sum(axis=1))
 

@@ -177,6 +177,10 @@ class FactorRetriever:
                 np.dot(self.factors, user, out=scores[row, :n_fitted])
         return _without_opinion(scores, liked, self.known)
 
+    def vectors(self) -> ModalityVectors:
+        """Return behaviour as vectors: the factors of the items, present where an item had an interaction."""
+        return ModalityVectors(_padded(self.factors, len(self.known)), self.known)
+
     def resized(self, n_items: int) -> Self:
         """Return the model without factors of the new items."""
         return replace(self, known=_padded(self.known, n_items))

@@ -99,7 +99,7 @@ class Bundle:
         """
         manifest = _read_manifest(folder)
         config = parse_config(
-            yaml.safe_load((folder / "config.yaml").read_text()), str(folder / "config.yaml")
+            yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), str(folder / "config.yaml")
         )
         queries, items = (
             IdIndex(np.load(folder / f"{n}.npy", allow_pickle=False)) for n in ("queries", "items")
@@ -137,7 +137,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"no {MANIFEST}, expected the folder of a model", fix="check the model's name", file=str(folder)
         )
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("this is not the manifest that was saved", fix=fix, file=str(path)) from error
     if manifest["layout"] != LAYOUT:
         raise DataError(
             f"got a model of layout {manifest['layout']}, expected {LAYOUT}",

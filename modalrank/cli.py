@@ -61,7 +61,7 @@ def validate(config: ConfigFile, overrides: Overrides = None, as_json: Json = Fa
     from features.errors import DataError
     from modalrank.config import load_config
     from modalrank.console import show_checks, show_json
-    from modalrank.dataset import validate as all_checks
+    from modalrank.validation import validate as all_checks
 
     checks = all_checks(load_config(config, overrides or []))
     failed = [check for check in checks if not check.passed and check.level == "fail"]

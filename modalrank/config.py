@@ -20,7 +20,7 @@ from modalrank.config_keys import nearest_key
 from rankers.registry import make_ranker
 
 # How pydantic names, in the path of an error, the member of a union that it tried.
-UNION_MEMBER = re.compile(r"function-.*|(list|dict|literal)\[.*")
+UNION_MEMBER = re.compile(r"function-.*|(list|dict|literal)\[.*|int|float|str|bool")
 Files = str | list[str]
 Scalar = int | float | str | bool | None
 
@@ -101,6 +101,13 @@ class RetrieverConfig(_Strict):
 
     kind: Literal["popularity", "item_knn", "ease", "rp3beta", "als"]
     params: dict[str, int | float | list[int | float]] = {}
+
+    @model_validator(mode="after")
+    def _grids_hold_values(self) -> RetrieverConfig:
+        empty = [name for name, values in self.params.items() if values == []]
+        if empty:
+            raise ValueError(f"the grid of {empty[0]!r} is empty")
+        return self
 
 
 DEFAULT_RETRIEVERS = [
@@ -216,6 +223,11 @@ class Config(_Strict):
                 )
             if modality.table == "interactions" and self.data.form == "log":
                 raise ValueError(f"modality {name!r} comes with the rows, which only the judged form has")
+        content = self.candidates.content and any(m.table == "items" for m in self.modalities.values())
+        if self.data.form == "log" and not self.candidates.retrievers and not content:
+            raise ValueError(
+                "candidates: a log needs a source of candidates, a retriever or content with an item modality"
+            )
         if self.bases != "auto":
             self._check_bases(self.bases)
         return self

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from features.builder import RowBlock
-from features.contract import Check, check_tables, raise_first_failure
+from features.contract import check_tables, raise_first_failure
 from features.errors import DataError
 from features.frame import BoolArray, FloatArray, IntArray
 from features.history import History, IdIndex
@@ -19,8 +19,6 @@ from features.tables import (
     Columns,
     read_entities,
     read_interactions,
-    scan_entities,
-    scan_interactions,
     sha256_of_file,
 )
 from modalrank.config import Config, ModalityConfig
@@ -128,37 +126,6 @@ def load_dataset(config: Config, queries: IdIndex | None = None, items: IdIndex 
     )
 
 
-def validate(config: Config) -> list[Check]:
-    """Return every finding about the tables of a config, the unreadable ones included."""
-    data = config.data
-    columns = canonical_columns(config)
-    interactions, checks = scan_interactions(
-        data.interaction_files(), columns, extra=row_columns(config.modalities), presorted=data.presorted
-    )
-    tables: dict[str, pl.DataFrame | None] = {"items": None, "users": None}
-    for table in tables:
-        name = getattr(data, table)
-        try:
-            if name is not None:
-                tables[table] = scan_entities(
-                    data.path(name), _id_column(config, table), _columns_of(config, table)
-                )
-        except DataError as error:
-            checks.append(Check.broken(f"{table} readable", error))
-    if all(check.passed for check in checks):
-        checks += check_tables(
-            interactions,
-            tables["items"],
-            tables["users"],
-            modality_columns(config),
-            form=data.form,
-            positive_from=data.positive_from,
-            names=columns.named,
-            duplicates=data.duplicates,
-        )
-    return checks
-
-
 def canonical_columns(config: Config) -> Columns:
     """Return the user's column names for the table readers."""
     return Columns(**config.data.columns.model_dump())
@@ -187,7 +154,7 @@ def row_blocks(modalities: Mapping[str, ModalityConfig], rows: pl.DataFrame) -> 
 
 def read_entity_table(config: Config, table: str, file: Path) -> pl.DataFrame:
     """Read a file that has the columns of the item or user table."""
-    return read_entities(file, _id_column(config, table), _columns_of(config, table))
+    return read_entities(file, id_column(config, table), columns_of(config, table))
 
 
 def _read_table(config: Config, table: str) -> pl.DataFrame | None:
@@ -199,10 +166,12 @@ def _ids(table: pl.DataFrame | None) -> list[str]:
     return [] if table is None else table["id"].to_list()
 
 
-def _id_column(config: Config, table: str) -> str:
+def id_column(config: Config, table: str) -> str:
+    """Return the user's name of the id column of the item or user table."""
     return config.data.item_id if table == "items" else config.data.user_id
 
 
-def _columns_of(config: Config, table: str) -> Sequence[str]:
+def columns_of(config: Config, table: str) -> Sequence[str]:
+    """Return the columns that modalities take from a table, each once."""
     columns = [column for m in config.modalities.values() if m.table == table for column in m.columns]
     return list(dict.fromkeys(columns))

@@ -12,13 +12,13 @@ import yaml
 
 from modalrank.config import load_config
 from modalrank.console import out
-from modalrank.dataset import validate
 from modalrank.demo_data import NOISE_MODALITY, PLANTED_MODALITY, make_demo
 from modalrank.jobs import Evaluation, ScoredFile, evaluate_model, score_file, train_and_record
 from modalrank.scoring import Fresh
 from modalrank.store import tracking_uri
 from modalrank.tracking import Record
 from modalrank.training import TrainResult
+from modalrank.validation import validate
 
 CONFIG = {
     "name": "demo",

@@ -118,9 +118,7 @@ def _draw_truth(rng: np.random.Generator, n_users: int, n_items: int) -> Truth:
     released[late_comers] = rng.uniform(*NEW_FROM, len(late_comers))
     likes_hue, likes_stripes = rng.uniform(0, 2 * np.pi, (2, n_users, 1))
     effects = {
-        "image": np.exp(
-            TASTE_NARROWNESS * (np.cos(hue - likes_hue) + np.cos(stripes - likes_stripes) - 2)
-        ),
+        "image": np.exp(TASTE_NARROWNESS * (np.cos(hue - likes_hue) + np.cos(stripes - likes_stripes) - 2)),
         "audio": rng.normal(size=(n_users, 2)) @ np.stack([pitch, timbre]),
         "text": rng.normal(size=(n_users, len(TOPIC_WORDS)))[:, topic],
         "tags": rng.normal(size=(n_users, len(TAGS))) @ tags.T,

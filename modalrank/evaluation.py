@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from features.frame import BoolArray, IntArray
 from rankers import metrics
 
 Values = NDArray[np.float64]
+
+FEWEST_OF_PATTERN = 20
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,24 @@ class Scored:
         (n_queries,) and (n_rows,) codes.
     total_relevant
         (n_queries,) positives, retrieved or not; None where every relevant item is a row.
+    unreached
+        (m,) codes of queries that have a positive and for which no source found a candidate: every
+        metric of theirs is 0.
     """
 
     frame: ScoreFrame
     queries: IntArray
     items: IntArray
     total_relevant: IntArray | None
+    unreached: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def every_query(self) -> IntArray:
+        """(n_queries + m,) codes, in the order of the values of a metric."""
+        return np.concatenate([self.queries, self.unreached])
 
     def ndcg(self, scores: Values, k: int) -> Values:
-        """Return (n_queries,) NDCG@k of the (n_rows,) scores."""
+        """Return (n_queries + m,) NDCG@k of the (n_rows,) scores."""
         return self._metric(metrics.ndcg, scores, k)
 
     def all_metrics(self, scores: Values, k: int) -> dict[str, Values]:
@@ -56,7 +67,8 @@ class Scored:
 
     def _metric(self, metric: metrics.Metric, scores: Values, k: int | None) -> Values:
         frame = self.frame
-        return metric(scores, frame.labels, frame.offsets, k, total_relevant=self.total_relevant)
+        values = metric(scores, frame.labels, frame.offsets, k, total_relevant=self.total_relevant)
+        return np.concatenate([values, np.zeros(len(self.unreached))])
 
 
 @dataclass(frozen=True)
@@ -121,13 +133,13 @@ def pattern_slices(
     """Recall@k of the held-out positives by the set of modalities that they have."""
     found = _found(scored, scores, positives, k)
     present = model.presence(positives.queries, positives.items)
-    names = pattern_names(model.modalities, present)
+    names = _rare_joined(pattern_names(model.modalities, present))
     return [_positive_slice("pattern", str(name), found, names == name, k) for name in np.unique(names)]
 
 
 def activity_slices(scored: Scored, values: Values, model: FeatureModel, k: int) -> list[Slice]:
     """NDCG@k of queries by how much of the user is known."""
-    activity = model.history.activity[scored.queries]
+    activity = model.history.activity[scored.every_query]
     borders = [(0, 0), (1, 2), (3, 10), (11, 50), (51, np.inf)]
     slices = []
     for low, high in borders:
@@ -142,7 +154,7 @@ def query_pattern_slices(scored: Scored, values: Values, k: int) -> list[Slice]:
     """NDCG@k of judged queries by the modalities of their best candidate."""
     frame = scored.frame
     order = np.lexsort((-frame.labels, np.repeat(np.arange(frame.n_queries), frame.group_sizes)))
-    names = pattern_names(frame.modalities, frame.present[order[frame.offsets[:-1]]])
+    names = _rare_joined(pattern_names(frame.modalities, frame.present[order[frame.offsets[:-1]]]))
     metric = f"ndcg@{k}"
     return [
         Slice("pattern", str(name), metric, bootstrap_mean(values[names == name]))
@@ -155,6 +167,12 @@ def pattern_names(modalities: tuple[str, ...], present: BoolArray) -> NDArray[np
     patterns, code = np.unique(present, axis=0, return_inverse=True)
     names = ["+".join(np.array(modalities)[row].tolist()) or "none" for row in patterns]
     return np.array(names, dtype=np.str_)[code.ravel()]
+
+
+def _rare_joined(names: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Call the patterns with fewer than FEWEST_OF_PATTERN members `other patterns`: they show only noise."""
+    kinds, code, count = np.unique(names, return_inverse=True, return_counts=True)
+    return np.where(count < FEWEST_OF_PATTERN, "other patterns", kinds)[code]
 
 
 def _found(scored: Scored, scores: Values, positives: Candidates, k: int) -> BoolArray:

@@ -50,6 +50,14 @@ class Form(Protocol):
         """Yield the labelled queries of a held-out split in batches."""
         ...
 
+    def queries(self, split: Held) -> IntArray:
+        """Return the codes of the queries of a held-out split, with candidates or without, ascending."""
+        ...
+
+    def teaching(self, frame: RankingFrame) -> RankingFrame:
+        """Return what a held-out frame has to teach, thinned like the training queries."""
+        ...
+
     def total_relevant(self, split: Held, queries: IntArray) -> IntArray | None:
         """Return the number of positives of each query, retrieved or not; None where all are rows."""
         ...
@@ -69,6 +77,7 @@ class LogForm:
         self._encoded = encodings.items
         self._require_positives()
         self.trials: list[Trial] = []
+        self._lots = np.random.default_rng(self.config.seed)
 
     @cached_property
     def items(self) -> Space:
@@ -87,15 +96,12 @@ class LogForm:
     def training(self) -> Training:
         """Return one frame for each label window: hidden folds, or windows of time."""
         frames, folds = [], []
-        rng = np.random.default_rng(self.config.seed)
         for number, (history, labels) in enumerate(self._windows()):
             self.progress(f"label window {number + 1}")
             model = self.feature_model(self.train.take(history), self.items)
             truth = self.train.take(labels)
             for candidates in model.generated(_users_with_positive(truth)):
-                relevance = _labels(truth, candidates)
-                keep = _sample_negatives(candidates.offsets, relevance, self.config.labels.negatives, rng)
-                frame = model.frame(candidates, labels=relevance).take_rows(keep)
+                frame = self.teaching(model.frame(candidates, labels=_labels(truth, candidates)))
                 if frame.n_queries:
                     frames.append(frame)
                     folds.append(np.full(frame.n_queries, number))
@@ -106,6 +112,11 @@ class LogForm:
             )
         scheme: Literal["cross", "forward"] = "cross" if self.config.labels.method == "hide" else "forward"
         return Training(concatenate(frames), np.concatenate(folds), scheme)
+
+    def teaching(self, frame: RankingFrame) -> RankingFrame:
+        """Return the queries that have a positive, with some of their negatives, drawn at random."""
+        negatives = self.config.labels.negatives
+        return frame.take_rows(_sample_negatives(frame.offsets, frame.labels, negatives, self._lots))
 
     def model_before(self, split: Held) -> FeatureModel:
         """Return the model of the train split, refitted on valid too before the test of the full protocol."""
@@ -118,8 +129,12 @@ class LogForm:
     def held_out(self, split: Held, model: FeatureModel) -> Iterator[RankingFrame]:
         """Yield generated candidates of every user with a positive in the split."""
         truth = self._truth(split)
-        for candidates in self._unmet(model, split).generated(_users_with_positive(truth)):
+        for candidates in self._unmet(model, split).generated(self.queries(split)):
             yield model.frame(candidates, labels=_labels(truth, candidates))
+
+    def queries(self, split: Held) -> IntArray:
+        """Return the users with a positive in the split."""
+        return _users_with_positive(self._truth(split))
 
     def total_relevant(self, split: Held, queries: IntArray) -> IntArray:
         """Return the number of held-out positives of each query."""
@@ -217,6 +232,14 @@ class JudgedForm:
     def held_out(self, split: Held, model: FeatureModel) -> Iterator[RankingFrame]:
         """Yield the judged rows of the split."""
         yield self._frame(split, model)
+
+    def queries(self, split: Held) -> IntArray:
+        """Return the queries that have rows in the split."""
+        return np.unique(self.dataset.query_codes[self.dataset.in_split(split)])
+
+    def teaching(self, frame: RankingFrame) -> RankingFrame:
+        """Return the frame as it is."""
+        return frame
 
     def total_relevant(self, split: Held, queries: IntArray) -> None:
         """Return None: every relevant item is a row."""

@@ -97,7 +97,7 @@ def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluat
     k = config.ensemble.k
     values = scored.all_metrics(scores, k)
     intervals = {name: bootstrap_mean(v, config.ensemble.bootstrap_draws) for name, v in values.items()}
-    left_out = len(scored.queries) - intervals[f"ndcg@{k}"].n
+    left_out = len(scored.every_query) - intervals[f"ndcg@{k}"].n
     slices = slices_of(form, bundle.model, scored, scores, k, split)
     return Evaluation(model, model_version, split, intervals, slices, left_out)
 
@@ -168,7 +168,7 @@ def show_training(result: TrainResult, recorded: Record) -> None:
         rows,
     )
     _show_metrics("Test", result.metrics, result.slices)
-    left_out = len(result.test.queries) - result.metrics[f"ndcg@{k}"].n
+    left_out = len(result.test.every_query) - result.metrics[f"ndcg@{k}"].n
     out.print(f"{left_out} test queries have no positive and are left out.")
     if result.ceilings:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in result.ceilings.items())

@@ -12,6 +12,7 @@ import numpy as np
 
 from ensembles import MetaLearner, apply_draw, climb, make_meta, make_sampler
 from ensembles.gate import Interval, Step, bootstrap_mean
+from ensembles.meta import teaching_queries
 from ensembles.oof import Base, fit_base, out_of_fold, to_score_frame
 from ensembles.score_frame import ScoreFrame
 from ensembles.score_frame import concatenate as concatenate_scores
@@ -131,7 +132,8 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
     stack = replace(fitted, meta=metas[chosen])
     if config.protocol == "full":
         with stages.stage("refit with validation"):
-            stack, metas = _refit(config, bases, training, valid_frames, oof, valid, metas, chosen, say)
+            taught = concatenate([training.frame, *(form.teaching(frame) for frame in valid_frames)])
+            stack, metas = _refit(config, bases, taught, oof, valid, metas, chosen, say)
     with stages.stage("score test"):
         model = form.model_before("test")
         test = _scored(stack, form.held_out("test", model), form, "test")
@@ -193,7 +195,13 @@ def _scored(stack: Stack, frames: Iterable[RankingFrame], form: Form, split: Hel
         queries.append(frame.queries[frame.offsets[:-1]])
         items.append(frame.items)
     codes = np.concatenate(queries)
-    return Scored(concatenate_scores(parts), codes, np.concatenate(items), form.total_relevant(split, codes))
+    return Scored(
+        concatenate_scores(parts),
+        codes,
+        np.concatenate(items),
+        form.total_relevant(split, codes),
+        np.setdiff1d(form.queries(split), codes),
+    )
 
 
 def _out_of_fold_scores(
@@ -245,8 +253,7 @@ def _fit_metas(
 def _refit(
     config: Config,
     bases: BaseSet,
-    training: Training,
-    valid_frames: list[RankingFrame],
+    taught: RankingFrame,
     oof: ScoreFrame,
     valid: Scored,
     metas: dict[str, MetaLearner],
@@ -254,22 +261,10 @@ def _refit(
     say: Callable[[str], None],
 ) -> tuple[Stack, dict[str, MetaLearner]]:
     """Learn from validation too, now that it has chosen: its scores are out of fold for the first bases."""
-    keep = _with_positive(valid.frame)
-    labelled = concatenate([training.frame, *(_queries_with_positive(frame) for frame in valid_frames)])
-    everything = concatenate_scores([oof, valid.frame.take_queries(keep)])
+    everything = concatenate_scores([oof, valid.frame.take_queries(teaching_queries(valid.frame))])
     best = metas["best_single"]
     metas = _fit_metas(config, everything, valid, say) | {"best_single": best}
-    return _fit_stack(bases, labelled, metas[chosen], config, say), metas
-
-
-def _queries_with_positive(frame: RankingFrame) -> RankingFrame:
-    best = np.maximum.reduceat(frame.labels, frame.offsets[:-1])
-    return frame.take_queries(np.flatnonzero(best > 0))
-
-
-def _with_positive(frame: ScoreFrame) -> np.ndarray:
-    best = np.maximum.reduceat(frame.labels, frame.offsets[:-1])
-    return np.flatnonzero(best > 0)
+    return _fit_stack(bases, taught, metas[chosen], config, say), metas
 
 
 def _scores_of(scored: Scored, metas: dict[str, MetaLearner]) -> dict[str, Values]:

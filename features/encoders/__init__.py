@@ -23,8 +23,10 @@ from features.errors import ConfigError, DataError
 
 __all__ = [
     "ENCODERS",
+    "AudioEncoder",
     "Encoded",
     "Encoder",
+    "ImageEncoder",
     "encoder_digest",
     "encoder_parameters",
     "load_encoder",

@@ -9,17 +9,11 @@ from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.encoding import fit_encoders
 from modalrank.forms import LogForm
+from tests.modalrank.worlds import with_cell
 
 
 def listing(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-
-
-def with_cell(frame, column, row, value, dtype=None):
-    """The frame with one other cell; `row` counts from 1, as messages do."""
-    values = frame[column].to_list()
-    values[row - 1] = value
-    return frame.with_columns(pl.Series(column, values, dtype=dtype, strict=False))
 
 
 def missing_file(world):

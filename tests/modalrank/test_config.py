@@ -58,6 +58,10 @@ def test_unknown_key_like_no_other_lists_the_known_ones():
         ({"name": "two words"}, ["'name'", "pattern"]),
         ({"ensemble": {"ladder": ["greedy"]}}, ["'ensemble'", "starts with 'best_single'"]),
         ({"bases": "best"}, ["'bases'", "got 'best'"]),
+        (
+            {"candidates": {"retrievers": [{"kind": "ease", "params": {"l2": "big"}}]}},
+            ["'candidates.retrievers.0.params.l2'", "got 'big'"],
+        ),
         ({"bases": [{"name": "b", "family": "forest"}]}, ["'bases.0.family'", "got 'forest'"]),
     ],
 )
@@ -101,6 +105,8 @@ def test_value_of_the_wrong_type_or_range_is_refused_with_its_key(raw, words):
             {"candidates": {"retrievers": [{"kind": "ease"}, {"kind": "ease"}]}},
             "each kind of retriever may be named once",
         ),
+        ({"candidates": {"retrievers": []}}, "a log needs a source of candidates"),
+        ({**WITH_ITEMS, "candidates": {"retrievers": [], "content": False}}, "a log needs a source"),
     ],
 )
 def test_config_that_contradicts_itself_is_refused(raw, words):
@@ -117,6 +123,10 @@ def test_config_that_contradicts_itself_is_refused(raw, words):
             "objective of catboost 'rmse'",
         ),
         ({"candidates": {"retrievers": [{"kind": "ease", "params": {"l3": 1}}]}}, "no parameter 'l3'"),
+        (
+            {"candidates": {"retrievers": [{"kind": "ease", "params": {"l2": []}}]}},
+            "the grid of 'l2' is empty",
+        ),
         ({**WITH_ITEMS, "modalities": {"image": {**VECTOR, "params": {"dim": 0}}}}, "vectors: dim: got 0"),
         ({"ensemble": {"sampling_params": {"tua": 1}}}, "got parameter 'tua'"),
         ({"ensemble": {"sampling_params": {"tau": 2}}}, "tau"),
@@ -124,6 +134,11 @@ def test_config_that_contradicts_itself_is_refused(raw, words):
 )
 def test_parameters_are_checked_before_anything_runs(raw, words):
     assert words in refused(raw)
+
+
+def test_content_alone_is_a_source_of_candidates():
+    config = parse_config({**WITH_ITEMS, "candidates": {"retrievers": []}}, "here.yaml")
+    assert config.candidates.content
 
 
 def test_parameter_left_empty_is_left_to_the_ranker():

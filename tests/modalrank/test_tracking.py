@@ -204,7 +204,7 @@ def test_fetched_model_is_a_folder_with_a_bundle_by_alias_number_or_path(registe
     "model", ["models:/nobody@challenger", "models:/tiny-log@nothing", "models:/tiny-log/99", "no/folder"]
 )
 def test_unknown_model_is_a_data_error(model, registered, in_store):
-    with pytest.raises(DataError, match="no .*model"):
+    with pytest.raises(DataError, match=r"no .*model"):
         fetch_model(registered.uri, model)
 
 

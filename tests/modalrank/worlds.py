@@ -187,3 +187,10 @@ def make_judged(folder: Path, seed: int = 0) -> World:
     ).with_columns(pl.col("c1", "c2", "c3").fill_nan(None)).write_parquet(folder / "judged.parquet")
     write_config(folder, JUDGED_CONFIG)
     return World(folder)
+
+
+def with_cell(frame: pl.DataFrame, column: str, row: int, value: Any) -> pl.DataFrame:
+    """Return the frame with one other cell; `row` counts from 1, as messages do."""
+    values = frame[column].to_list()
+    values[row - 1] = value
+    return frame.with_columns(pl.Series(column, values, strict=False))

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.errors import DataError
+from modalrank import bundle as module
+from modalrank.bundle import Bundle
+from modalrank.config import dump_config
+from modalrank.scoring import score_candidates
+from modalrank.tracking import bundle_of
+from tests.modalrank.worlds import item_ids, user_ids
+
+KNOWN_ENDINGS = {".cbm", ".json", ".npy", ".npz", ".txt", ".ubj", ".yaml"}
+
+
+def saved(bundle, folder):
+    folder.mkdir()
+    bundle.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def log_folder(log_bundle, tmp_path_factory):
+    return saved(log_bundle, tmp_path_factory.mktemp("bundles") / "log")
+
+
+@pytest.fixture
+def own_folder(log_bundle, tmp_path):
+    return saved(log_bundle, tmp_path / "own")
+
+
+def scores(bundle, rows) -> np.ndarray:
+    parts = pl.concat(list(score_candidates(bundle, rows))).sort("query", "item")
+    return parts["score"].to_numpy().view(np.int64)
+
+
+def test_loaded_log_bundle_scores_the_same_bits(log_bundle, log_folder):
+    pairs = [(user, item) for user in user_ids()[:7] for item in item_ids()]
+    rows = pl.DataFrame(pairs, schema=["query", "item"], orient="row")
+    np.testing.assert_array_equal(scores(Bundle.load(log_folder), rows), scores(log_bundle, rows))
+
+
+def test_loaded_judged_bundle_scores_the_same_bits(judged_bundle, judged_world, tmp_path):
+    rows = judged_world.table("judged.parquet").rename({"query_id": "query", "doc_id": "item"})
+    loaded = Bundle.load(saved(judged_bundle, tmp_path / "judged"))
+    np.testing.assert_array_equal(scores(loaded, rows), scores(judged_bundle, rows))
+
+
+def test_loaded_bundle_is_the_same_model(log_bundle, log_folder):
+    loaded = Bundle.load(log_folder)
+    assert loaded.config == log_bundle.config
+    assert loaded.blocks == dict(log_bundle.blocks)
+    assert loaded.modalities_read == log_bundle.modalities_read
+    assert loaded.model.modalities == log_bundle.model.modalities
+    assert [r.name for r in loaded.model.retrievers] == [r.name for r in log_bundle.model.retrievers]
+    for name in ("users", "items", "labels", "times"):
+        np.testing.assert_array_equal(
+            getattr(loaded.model.history, name), getattr(log_bundle.model.history, name)
+        )
+    for name, modality in log_bundle.model.items.items():
+        np.testing.assert_array_equal(loaded.model.items[name].vectors, modality.vectors)
+        np.testing.assert_array_equal(loaded.model.items[name].present, modality.present)
+        assert (loaded.model.items[name].graph != modality.graph).nnz == 0
+
+
+def test_loaded_encoder_encodes_as_the_one_that_was_saved(log_bundle, log_folder, log_world):
+    items = log_world.table("items.parquet")
+    loaded = Bundle.load(log_folder)
+    for name, column in (("taste", "vector"), ("title", "title")):
+        columns = items.select(column)
+        before = log_bundle.encoders[name].encode(columns, log_world.folder)
+        after = loaded.encoders[name].encode(columns, log_world.folder)
+        np.testing.assert_array_equal(after.vectors, before.vectors)
+        np.testing.assert_array_equal(after.present, before.present)
+
+
+def test_saving_again_writes_the_same_bytes(log_folder, tmp_path):
+    again = saved(Bundle.load(log_folder), tmp_path / "again")
+    digests = [json.loads((folder / "manifest.json").read_text())["files"] for folder in (log_folder, again)]
+    assert digests[0] == digests[1]
+
+
+def test_bundle_holds_only_the_bases_that_are_read(log_result):
+    bundle = bundle_of(log_result.dataset.config, log_result)
+    assert set(bundle.stack.bases) == set(bundle.blocks) == set(log_result.stack.meta.bases_used())
+    assert len(bundle.stack.bases) < len(log_result.stack.bases)
+
+
+def test_threads_can_be_changed_for_scoring(log_bundle):
+    assert log_bundle.with_threads(2).config.threads == 2
+    assert log_bundle.config.threads == 1
+
+
+def test_bundle_holds_no_pickle(log_folder, judged_bundle, tmp_path):
+    files = [path for path in log_folder.rglob("*") if path.is_file()]
+    files += [path for path in saved(judged_bundle, tmp_path / "j").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= KNOWN_ENDINGS
+    arrays = [path for path in files if path.suffix in (".npy", ".npz")]
+    assert arrays
+    for path in arrays:
+        loaded = np.load(path, allow_pickle=False)
+        for name in getattr(loaded, "files", []):
+            assert loaded[name].dtype != object
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+
+
+def test_every_missing_file_is_refused_by_its_name(own_folder):
+    for file in files_of(own_folder):
+        content = file.read_bytes()
+        file.unlink()
+        with pytest.raises(DataError, match="the model's file is missing") as caught:
+            Bundle.load(own_folder)
+        assert caught.value.file == str(file)
+        file.write_bytes(content)
+    Bundle.load(own_folder)
+
+
+def test_every_changed_file_is_refused_by_its_name(own_folder):
+    for file in files_of(own_folder):
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(DataError, match="is not the file that was saved") as caught:
+            Bundle.load(own_folder)
+        assert caught.value.file == str(file)
+        file.write_bytes(content)
+
+
+def test_other_layout_is_refused(own_folder, monkeypatch):
+    monkeypatch.setattr(module, "LAYOUT", 2)
+    with pytest.raises(DataError, match="got a model of layout 1, expected 2") as caught:
+        Bundle.load(own_folder)
+    assert caught.value.file == str(own_folder / "manifest.json")
+
+
+def test_folder_without_a_manifest_is_no_model(tmp_path):
+    with pytest.raises(DataError, match=r"no manifest\.json, expected the folder of a model"):
+        Bundle.load(tmp_path)
+
+
+def test_broken_manifest_is_refused(own_folder):
+    manifest = own_folder / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    with pytest.raises(DataError, match="not the manifest that was saved"):
+        Bundle.load(own_folder)
+
+
+def test_manifest_names_digests_of_encoders_and_versions(log_folder):
+    manifest = json.loads((log_folder / "manifest.json").read_text())
+    assert set(manifest["encoders"]) == {"taste", "title", "profile"}
+    assert all(len(digest) == 64 for digest in manifest["encoders"].values())
+    assert {"lightgbm", "numpy"} <= set(manifest["versions"])
+
+
+def test_config_in_the_bundle_is_the_full_one(log_bundle, log_folder):
+    assert (log_folder / "config.yaml").read_text() == dump_config(log_bundle.config)
+
+
+def test_bundle_is_not_written_outside_its_folder(log_bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(log_bundle, tmp_path / "inside")
+    assert os.listdir(tmp_path) == ["inside"]
