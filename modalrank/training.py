@@ -120,9 +120,12 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
     with stages.stage("train the bases"):
         oof = _out_of_fold_scores(bases, training, config, say)
         fitted = _fit_stack(bases, training.frame, make_meta("best_single"), config, say)
+    full = config.protocol == "full"
+    lessons = [training.frame] if full else []
+    del training  # the largest thing in memory, and of no more use under the strict protocol
     with stages.stage("score validation"):
-        valid_frames = list(form.held_out("valid", before_valid))
-        valid = _scored(fitted, valid_frames, form, "valid")
+        frames = form.held_out("valid", before_valid)
+        valid = _scored(fitted, _also_taught(frames, form, lessons) if full else frames, form, "valid")
     with stages.stage("climb the ladder"):
         metas = _fit_metas(config, oof, valid, say)
         valid_scores = _scores_of(valid, metas)
@@ -130,10 +133,9 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
         ladder = [(name, valid_ndcg[name]) for name in metas]
         chosen, steps = climb(ladder, n_draws=config.ensemble.bootstrap_draws, seed=config.seed)
     stack = replace(fitted, meta=metas[chosen])
-    if config.protocol == "full":
+    if full:
         with stages.stage("refit with validation"):
-            taught = concatenate([training.frame, *(form.teaching(frame) for frame in valid_frames)])
-            stack, metas = _refit(config, bases, taught, oof, valid, metas, chosen, say)
+            stack, metas = _refit(config, bases, concatenate(lessons), oof, valid, metas, chosen, say)
     with stages.stage("score test"):
         model = form.model_before("test")
         test = _scored(stack, form.held_out("test", model), form, "test")
@@ -202,6 +204,15 @@ def _scored(stack: Stack, frames: Iterable[RankingFrame], form: Form, split: Hel
         form.total_relevant(split, codes),
         np.setdiff1d(form.queries(split), codes),
     )
+
+
+def _also_taught(
+    frames: Iterable[RankingFrame], form: Form, lessons: list[RankingFrame]
+) -> Iterator[RankingFrame]:
+    """Pass frames on, and keep of each what it has to teach."""
+    for frame in frames:
+        lessons.append(form.teaching(frame))
+        yield frame
 
 
 def _out_of_fold_scores(
