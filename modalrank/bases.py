@@ -42,10 +42,6 @@ class BaseSet:
         """Base name to the modality that it cannot do without."""
         return {base.name: base.modality for base in self.bases if base.modality is not None}
 
-    def single(self) -> list[str]:
-        """Return the names of the bases that read one modality only."""
-        return [base.name for base in self.bases if base.modality is not None]
-
 
 def base_set(config: Config, model: FeatureModel, frame: RankingFrame) -> BaseSet:
     """Return the retrievers of the model as they are, and the learned bases of the config.

@@ -24,8 +24,8 @@ SOUND_RATE = 16_000
 SOUND_SECONDS = 0.5
 NEW_SHARE = 0.5
 NEW_FROM = (0.1, 0.9)
-MISSING_SHARE = {"image": 0.15, "audio": 0.5, "text": 0.2, "tags": 0.1}
-STRENGTH = {"image": 3.0, "audio": 1.2, "text": 1.2, "tags": 1.2, "popularity": 0.5}
+MISSING_SHARE = {"image": 0.1, "audio": 0.5, "text": 0.2, "tags": 0.1}
+STRENGTH = {"image": 4.0, "audio": 1.2, "text": 1.2, "tags": 1.2, "popularity": 0.5}
 CHOICE_SHARPNESS = 1.0
 TASTE_NARROWNESS = 3.0
 TOPIC_WORDS = (
@@ -41,7 +41,7 @@ TAGS = ("slow", "loud", "funny", "dark", "short", "classic", "family", "strange"
 COUNTRIES = ("BR", "DE", "IN", "JP", "KE", "US")
 START = datetime(2023, 1, 1)
 DAYS = 365
-INTERACTIONS_EACH = (14, 18)
+INTERACTIONS_EACH = (12, 15)
 FEWEST_ITEMS = 2 * INTERACTIONS_EACH[1]  # so that nobody ever runs out of items that exist
 
 
@@ -78,7 +78,7 @@ class Truth:
     affinity: Array
 
 
-def make_demo(folder: Path, seed: int = 0, n_users: int = 400, n_items: int = 600) -> None:
+def make_demo(folder: Path, seed: int = 0, n_users: int = 400, n_items: int = 700) -> None:
     """Write `items`, `users` and `interactions` as Parquet, and the items' images and sounds, into `folder`.
 
     What a user likes is decided by the style of the image most of all, less by sound, text topic, tags and

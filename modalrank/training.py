@@ -13,10 +13,11 @@ import numpy as np
 from ensembles import MetaLearner, apply_draw, climb, make_meta, make_sampler
 from ensembles.gate import Interval, Step, bootstrap_mean
 from ensembles.meta import teaching_queries
-from ensembles.oof import Base, fit_base, out_of_fold, to_score_frame
+from ensembles.oof import fit_base, out_of_fold, to_score_frame
 from ensembles.score_frame import ScoreFrame
 from ensembles.score_frame import concatenate as concatenate_scores
 from ensembles.stack import Stack
+from features.builder import CONTEXT as CONTEXT_BLOCK
 from features.builder import FeatureModel
 from features.frame import RankingFrame, concatenate
 from modalrank.bases import BaseSet, base_set
@@ -144,7 +145,7 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
     with stages.stage("evaluate"):
         draws = config.ensemble.bootstrap_draws
         every = test.all_metrics(test_scores[chosen], config.ensemble.k)
-        roles = {base.name: _role(bases, base) for base in bases.bases} | {name: "meta" for name in metas}
+        roles = {name: _role(read) for name, read in bases.blocks.items()} | dict.fromkeys(metas, "meta")
         result = TrainResult(
             dataset=dataset,
             encodings=encodings,
@@ -285,5 +286,6 @@ def _scores_of(scored: Scored, metas: dict[str, MetaLearner]) -> dict[str, Value
     return scores | {name: meta.score(frame) for name, meta in metas.items()}
 
 
-def _role(bases: BaseSet, base: Base) -> str:
-    return f"single: {base.modality}" if base.modality is not None else "fused"
+def _role(blocks: tuple[str, ...]) -> str:
+    own = [name for name in blocks if name != CONTEXT_BLOCK]
+    return f"single: {own[0]}" if len(own) == 1 else "fused"

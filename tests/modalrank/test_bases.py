@@ -69,7 +69,6 @@ def test_single_bases_need_their_modality_and_the_others_none(log):
         "taste": "taste",
         "title": "title",
     }
-    assert bases.single() == list(bases.modality)
 
 
 def test_base_without_its_modality_has_no_opinion(log):

@@ -119,7 +119,7 @@ def gain_over_chance(result):
 @pytest.fixture(scope="module")
 def demo_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    make_demo(folder, n_users=300, n_items=450)
+    make_demo(folder)
     return folder
 
 
@@ -130,7 +130,7 @@ def demo_result(folder, modalities):
         "threads": 1,
         "data": {**CONFIG["data"], "root": str(folder)},
         "modalities": modalities,
-        "labels": {"folds": 2, "negatives": 30},
+        "labels": {"method": "forward", "folds": 3, "negatives": 40},
         "candidates": {
             "per_source": 40,
             "retrievers": [{"kind": "popularity"}, {"kind": "ease", "params": {"l2": 20}}],
