@@ -84,10 +84,11 @@ class DemoSummary:
         """Say in a few lines what happened, where the run is, and the next command to type."""
         k = self.result.dataset.config.ensemble.k
         found = self.evaluation.metrics[f"ndcg@{k}"]
+        chosen = f"{self.result.chosen} of {', '.join(self.result.stack.meta.bases_used())}"
         order = " > ".join(f"{name} {value:.3f}" for name, value in self.best_modalities())
         lines = [
             f"validate   {self.checks} checks, {self.warnings} warnings, none failed",
-            f"train      {len(self.result.standings)} bases and meta-learners, chosen: {self.result.chosen}",
+            f"train      {len(self.result.standings)} bases and meta-learners; the gate chose {chosen}",
             f"           best single base by modality, NDCG@{k} on validation: {order}",
             f"           planted: users follow the {PLANTED_MODALITY}, and {NOISE_MODALITY} is noise",
             f"evaluate   NDCG@{k} on test {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}], n={found.n}",

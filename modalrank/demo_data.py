@@ -22,9 +22,9 @@ IntArray = NDArray[np.int64]
 
 SOUND_RATE = 16_000
 SOUND_SECONDS = 0.5
-NEW_SHARE = 0.5
+NEW_SHARE = 0.6
 NEW_FROM = (0.1, 0.9)
-MISSING_SHARE = {"image": 0.1, "audio": 0.5, "text": 0.2, "tags": 0.1}
+MISSING_SHARE = {"image": 0.08, "audio": 0.5, "text": 0.2, "tags": 0.1}
 STRENGTH = {"image": 4.0, "audio": 1.2, "text": 1.2, "tags": 1.2, "popularity": 0.5}
 CHOICE_SHARPNESS = 1.0
 TASTE_NARROWNESS = 3.0
@@ -83,7 +83,7 @@ def make_demo(folder: Path, seed: int = 0, n_users: int = 400, n_items: int = 70
 
     What a user likes is decided by the style of the image most of all, less by sound, text topic, tags and
     popularity, and not at all by the `noise` vector, the price or the year. Some images, sounds, texts and
-    tags are missing, a little more often for unpopular items. Half of the items come out over time, so that
+    tags are missing, a little more often for unpopular items. Most of the items come out over time, so that
     validation and test hold items that nobody met before. The same seed gives the same files.
 
     Raises
