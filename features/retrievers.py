@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
@@ -25,6 +25,8 @@ ITEM_MODELS: Mapping[str, Callable[..., sparse.csr_array]] = {
     "ease": item_models.ease,
     "rp3beta": item_models.rp3beta,
 }
+WHOLE = ("neighbours", "factors", "iterations")
+ABOVE_ZERO = ("l2", "regularization", "alpha")
 BEHAVIOUR_KINDS = ("popularity", *ITEM_MODELS, "als")
 
 
@@ -223,18 +225,34 @@ def fit_behaviour(
     return ItemItemRetriever(kind, BEHAVIOUR, weights, history.popularity > 0)
 
 
-def check_parameters(kind: str, params: Iterable[str]) -> None:
-    """Raise ConfigError if the kind of retriever or one of its parameters is unknown."""
+def check_parameters(kind: str, params: Mapping[str, float | Sequence[float]]) -> None:
+    """Raise ConfigError if the kind of retriever or a parameter is unknown, or a value is out of range."""
     if kind not in BEHAVIOUR_KINDS:
         raise ConfigError(f"unknown retriever {kind!r}", fix=f"use one of {', '.join(BEHAVIOUR_KINDS)}")
     makers: Mapping[str, Callable[..., object]] = {**ITEM_MODELS, "als": _fit_als}
     known = inspect.signature(makers[kind]).parameters if kind in makers else {}
     own = [name for name in known if name not in ("liked", "history", "seed")]
-    for name in params:
+    for name, values in params.items():
         if name not in own:
             raise ConfigError(
                 f"retriever {kind!r} has no parameter {name!r}", fix=f"it takes {', '.join(own) or 'none'}"
             )
+        for value in values if isinstance(values, Sequence) else [values]:
+            _check_value(kind, name, value)
+
+
+def _check_value(kind: str, name: str, value: float) -> None:
+    if name in WHOLE:
+        limits, within = "a whole number from 1", value >= 1 and value % 1 == 0
+    elif name in ABOVE_ZERO:
+        limits, within = "a number above 0", value > 0
+    else:
+        limits, within = "a number from 0", value >= 0
+    if not (within and np.isfinite(value)):
+        raise ConfigError(
+            f"retriever {kind!r}, {name}: got {value!r}, expected {limits}",
+            fix="put the value within its limits",
+        )
 
 
 def _fit_als(

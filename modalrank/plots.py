@@ -20,8 +20,12 @@ def figures(result: TrainResult) -> dict[str, Figure]:
     names = [s.name for s in standings]
     k = result.dataset.config.ensemble.k
     plots = {
-        "leaderboard_valid": _bars(names, [s.valid for s in standings], colours, f"NDCG@{k} on validation"),
-        "leaderboard_test": _bars(names, [s.test for s in standings], colours, f"NDCG@{k} on test"),
+        "leaderboard_valid": _bars(
+            names, [s.valid for s in standings], colours, f"NDCG@{k} on validation (green: chosen)"
+        ),
+        "leaderboard_test": _bars(
+            names, [s.test for s in standings], colours, f"NDCG@{k} on test (green: chosen)"
+        ),
     }
     for kind in dict.fromkeys(part.kind for part in result.slices):
         parts = [part for part in result.slices if part.kind == kind]
@@ -42,5 +46,5 @@ def _bars(names: list[str], values: list[Interval | None], colours: list[str], t
             axes.plot([value.low, value.high], [row, row], color="black", linewidth=1)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_title(title + ", bars of 95% bootstrap intervals")
+    axes.set_title(f"{title}, with 95% bootstrap intervals")
     return figure

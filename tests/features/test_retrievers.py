@@ -198,7 +198,7 @@ def test_check_parameters_unknown_kind_raises_with_the_known_ones():
     with pytest.raises(
         ConfigError, match=r"unknown retriever 'lightgcn'.*popularity, item_knn, ease, rp3beta, als"
     ):
-        check_parameters("lightgcn", [])
+        check_parameters("lightgcn", {})
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,27 @@ def test_fit_behaviour_unknown_parameter_raises_with_the_known_ones(kind, takes)
 def test_check_parameters_what_is_not_the_users_to_set_raises(name):
     for kind in BEHAVIOUR_KINDS:
         with pytest.raises(ConfigError, match="has no parameter"):
-            check_parameters(kind, [name])
+            check_parameters(kind, {name: 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "limits"),
+    [
+        ("ease", {"l2": -5}, "l2: got -5, expected a number above 0"),
+        ("ease", {"l2": [100, 0]}, "l2: got 0, expected a number above 0"),
+        ("item_knn", {"shrink": -0.1}, "shrink: got -0.1, expected a number from 0"),
+        ("als", {"factors": 1.5}, "factors: got 1.5, expected a whole number from 1"),
+        ("rp3beta", {"beta": float("inf")}, "beta: got inf, expected a number from 0"),
+    ],
+)
+def test_check_parameters_value_out_of_range_raises_with_its_limits(kind, params, limits):
+    with pytest.raises(ConfigError, match=limits):
+        check_parameters(kind, params)
+
+
+def test_check_parameters_zero_is_within_the_limits_of_shrink_and_beta():
+    check_parameters("item_knn", {"shrink": 0})
+    check_parameters("rp3beta", {"beta": [0.0, 0.4]})
 
 
 def test_content_retriever_knows_the_items_with_the_modality():
