@@ -15,8 +15,16 @@ from rich.table import Table
 from features.contract import Check
 from features.errors import ModalrankError
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# In a file there is no terminal to fit, and a table is better read unfolded.
+FILE_WIDTH = 180
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=FILE_WIDTH)
+
+
+out, err = _console(stderr=False), _console(stderr=True)
 logger = logging.getLogger("modalrank")
 
 Progress = Callable[[str], None]

@@ -175,9 +175,11 @@ def show_training(result: TrainResult, recorded: Record) -> None:
         out.print(f"Recall ceiling of the candidates on validation: {shares}")
     out.print(f"Chosen: {result.chosen}, reading {', '.join(result.stack.meta.bases_used())}")
     out.print(f"Run {recorded.run_id} in {recorded.uri}, model {recorded.model} version {recorded.version}")
+    given = "--users" if result.model.retrievers else "--candidates"
     out.print(
-        f"Next: modalrank score --model models:/{recorded.model}@challenger --users FILE --out DIR",
+        f"Next: modalrank score --model models:/{recorded.model}@challenger {given} FILE --out DIR",
         markup=False,
+        soft_wrap=True,
     )
 
 
