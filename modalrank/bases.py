@@ -9,19 +9,11 @@ from ensembles.oof import Base
 from features.builder import CONTEXT, FeatureModel
 from features.frame import RankingFrame
 from features.retrievers import BEHAVIOUR
-from modalrank.config import BaseConfig, Config
+from modalrank.config import FUSED, BaseConfig, Config
 from rankers.block_ranker import BlockRanker
 from rankers.column_ranker import ColumnRanker
 from rankers.protocol import Ranker
 from rankers.registry import make_ranker
-
-FUSED = {
-    "fused_lightgbm": ("lightgbm", "lambdarank"),
-    "fused_xendcg": ("lightgbm", "rank_xendcg"),
-    "fused_xgboost": ("xgboost", "rank:ndcg"),
-    "fused_catboost": ("catboost", "QueryRMSE"),
-    "fused_linear": ("linear", None),
-}
 
 
 @dataclass(frozen=True)

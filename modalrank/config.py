@@ -10,17 +10,26 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ensembles.sampling import make_sampler
+from ensembles import LADDER, make_sampler
 from features.builder import CONTEXT
 from features.encoders import make_encoder
 from features.errors import ConfigError
-from features.retrievers import BEHAVIOUR, check_parameters
+from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS, check_parameters
 from modalrank.config_file import apply_override, expand_variables, read_yaml
 from modalrank.config_keys import nearest_key
 from rankers.registry import make_ranker
 
 # How pydantic names, in the path of an error, the member of a union that it tried.
 UNION_MEMBER = re.compile(r"function-.*|(list|dict|literal)\[.*|int|float|str|bool")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# The fused rankers that `bases: auto` adds: name to family and objective.
+FUSED = {
+    "fused_lightgbm": ("lightgbm", "lambdarank"),
+    "fused_xendcg": ("lightgbm", "rank_xendcg"),
+    "fused_xgboost": ("xgboost", "rank:ndcg"),
+    "fused_catboost": ("catboost", "QueryRMSE"),
+    "fused_linear": ("linear", None),
+}
 Files = str | list[str]
 Scalar = int | float | str | bool | None
 
@@ -211,12 +220,11 @@ class Config(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        reserved = {BEHAVIOUR, CONTEXT} & set(self.modalities)
-        if reserved:
-            raise ValueError(
-                f"a modality must not be named {sorted(reserved)[0]!r}, which is a block of its own"
-            )
         for name, modality in self.modalities.items():
+            if name in {BEHAVIOUR, CONTEXT, *BEHAVIOUR_KINDS, *LADDER, *FUSED}:
+                raise ValueError(f"a modality must not be named {name!r}, which means something already")
+            if not NAME.fullmatch(name):
+                raise ValueError(f"modality {name!r}: a name has letters, digits, '_' and '-' only")
             if modality.table != "interactions" and getattr(self.data, modality.table) is None:
                 raise ValueError(
                     f"modality {name!r} comes from the {modality.table}, but data.{modality.table} is not set"
@@ -236,6 +244,10 @@ class Config(_Strict):
         names = [base.name for base in bases]
         if len(set(names)) != len(names):
             raise ValueError("bases: every name may occur once")
+        taken = {*BEHAVIOUR_KINDS, *LADDER, *(f"{name}_knn" for name in self.modalities)}
+        for name in names:
+            if name in taken or not NAME.fullmatch(name):
+                raise ValueError(f"bases: {name!r} is taken, or has more than letters, digits, '_' and '-'")
         blocks = {*self.modalities, BEHAVIOUR, CONTEXT}
         for base in bases:
             unknown = set(base.blocks) - blocks if base.blocks != "all" else set()
