@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +48,15 @@ def set_up_logging(verbose: bool) -> None:
     logger.setLevel(logging.INFO)
     for name in ("features", "rankers", "ensembles", "tuning", "modalrank"):
         logging.getLogger(name).setLevel(logging.INFO if verbose or name == "modalrank" else logging.WARNING)
+
+
+def command(name: str) -> str:
+    """Return how the user can type a command of this environment: its path where it is not on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    if shutil.which(name) or not beside.exists():
+        return name
+    here = Path.cwd()
+    return str(beside.relative_to(here)) if beside.is_relative_to(here) else str(beside)
 
 
 def show_json(value: Any) -> None:  # noqa: ANN401 - any JSON

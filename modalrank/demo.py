@@ -11,7 +11,7 @@ import polars as pl
 import yaml
 
 from modalrank.config import load_config
-from modalrank.console import out
+from modalrank.console import command, out
 from modalrank.demo_data import NOISE_MODALITY, PLANTED_MODALITY, make_demo
 from modalrank.jobs import Evaluation, ScoredFile, evaluate_model, score_file, train_and_record
 from modalrank.scoring import Fresh
@@ -95,8 +95,8 @@ class DemoSummary:
             f"register   model {self.recorded.model} version {self.recorded.version}, alias challenger",
             f"score      {self.scored.rows} rows in {self.scored.file}",
             f"run        {self.recorded.run_id} in {self.recorded.uri}",
-            f"next       modalrank train {self.config}   or look around: mlflow ui --backend-store-uri "
-            f"{self.recorded.uri}",
+            f"next       {command('modalrank')} train {self.config}   or look around: "
+            f"{command('mlflow')} ui --backend-store-uri {self.recorded.uri}",
         ]
         for line in lines:
             out.print(line, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from typing import Any
 from ensembles.gate import Interval, bootstrap_mean
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config
-from modalrank.console import out, show_table
+from modalrank.console import command, out, show_table
 from modalrank.dataset import load_dataset
 from modalrank.encoding import Encodings
 from modalrank.evaluation import Slice
@@ -176,11 +176,8 @@ def show_training(result: TrainResult, recorded: Record) -> None:
     out.print(f"Chosen: {result.chosen}, reading {', '.join(result.stack.meta.bases_used())}")
     out.print(f"Run {recorded.run_id} in {recorded.uri}, model {recorded.model} version {recorded.version}")
     given = "--users" if result.model.retrievers else "--candidates"
-    out.print(
-        f"Next: modalrank score --model models:/{recorded.model}@challenger {given} FILE --out DIR",
-        markup=False,
-        soft_wrap=True,
-    )
+    arguments = f"--model models:/{recorded.model}@challenger {given} FILE --out DIR"
+    out.print(f"Next: {command('modalrank')} score {arguments}", markup=False, soft_wrap=True)
 
 
 def show_evaluation(evaluation: Evaluation) -> None:
