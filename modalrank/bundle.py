@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,6 @@ class Bundle:
         encoders = {name: load_encoder(folder / "encoders" / name) for name in manifest["encoders"]}
         blocks = {name: tuple(blocks) for name, blocks in manifest["blocks"].items()}
         return cls(config, queries, items, encoders, model, Stack.load(folder / "stack"), blocks)
-
-    def with_threads(self, threads: int) -> Bundle:
-        """Return the bundle with another number of threads in its config."""
-        return replace(self, config=self.config.model_copy(update={"threads": threads}))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

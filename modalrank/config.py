@@ -231,6 +231,8 @@ class Config(_Strict):
                 )
             if modality.table == "interactions" and self.data.form == "log":
                 raise ValueError(f"modality {name!r} comes with the rows, which only the judged form has")
+        if self.data.form == "log" and self.data.columns.weight is not None:
+            raise ValueError("data.columns.weight: only queries of the judged form have weights")
         content = self.candidates.content and any(m.table == "items" for m in self.modalities.values())
         if self.data.form == "log" and not self.candidates.retrievers and not content:
             raise ValueError(

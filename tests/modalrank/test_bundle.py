@@ -91,11 +91,6 @@ def test_bundle_holds_only_the_bases_that_are_read(log_result):
     assert len(bundle.stack.bases) < len(log_result.stack.bases)
 
 
-def test_threads_can_be_changed_for_scoring(log_bundle):
-    assert log_bundle.with_threads(2).config.threads == 2
-    assert log_bundle.config.threads == 1
-
-
 def test_bundle_holds_no_pickle(log_folder, judged_bundle, tmp_path):
     files = [path for path in log_folder.rglob("*") if path.is_file()]
     files += [path for path in saved(judged_bundle, tmp_path / "j").rglob("*") if path.is_file()]

@@ -93,6 +93,7 @@ def test_value_of_the_wrong_type_or_range_is_refused_with_its_key(raw, words):
             {"data": {"items": "i.csv"}, "modalities": {"behaviour": VECTOR}},
             "a modality must not be named 'behaviour'",
         ),
+        ({"data": {"columns": {"weight": "w"}}}, "only queries of the judged form have weights"),
         ({"data": {"items": "i.csv"}, "modalities": {"ease": VECTOR}}, "must not be named 'ease'"),
         ({"data": {"items": "i.csv"}, "modalities": {"a/b": VECTOR}}, "modality 'a/b': a name has letters"),
         ({"bases": [{"name": "greedy", "family": "linear"}]}, "bases: 'greedy' is taken"),

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -267,3 +268,15 @@ def test_figures_show_every_standing_and_kind_of_slice(judged_result):
     assert set(plots) == {"leaderboard_valid", "leaderboard_test", "slices_pattern"}
     labels = [text.get_text() for text in plots["leaderboard_valid"].axes[0].get_yticklabels()]
     assert labels == [standing.name for standing in judged_result.standings]
+
+
+def test_config_of_many_params_and_metrics_is_recorded_whole(log_result, log_bundle, store, monkeypatch):
+    monkeypatch.setenv(URI_VARIABLE, store)
+    config = log_bundle.config
+    more = {f"title_{n}": config.modalities["title"] for n in range(40)}
+    wide = config.model_copy(update={"modalities": {**config.modalities, **more}})
+    slices = [replace(log_result.slices[0], name=f"part {n}") for n in range(1200)]
+    recorded = record(open_store(wide), wide, replace(log_result, slices=slices), {})
+    run = mlflow.MlflowClient(store, store).get_run(recorded.run_id)
+    assert "modalities.title_39.encoder" in run.data.params and len(run.data.params) > 160
+    assert sum(name.startswith("slice.") for name in run.data.metrics) == 1200
