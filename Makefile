@@ -22,7 +22,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 quality: setup  ## the benchmark on the real data sets
-	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/peers.py --protocol strict
 
 setup: $(READY)
 

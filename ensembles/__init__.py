@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ensembles.average import AverageStack
 from ensembles.best_single import BestSingle
 from ensembles.fusion import RankFusion
 from ensembles.gate import Interval, Step, bootstrap_mean, climb, paired_bootstrap
@@ -19,13 +20,16 @@ from ensembles.lambdamart import LambdaMART
 from ensembles.linear_stack import LinearStack
 from ensembles.meta import MetaLearner, read_state
 from ensembles.meta_features import normalised_features
+from ensembles.reserve import Reserve
 from ensembles.sampling import Draw, Sampler, apply_draw, make_sampler
 from ensembles.score_frame import ScoreFrame
+from ensembles.tuned_fusion import TunedFusion
 from features.errors import ConfigError, DataError
 from features.per_query import average_ranks, min_max, z_scores
 
 __all__ = [
     "LADDER",
+    "AverageStack",
     "BestSingle",
     "Draw",
     "GreedySelection",
@@ -34,9 +38,11 @@ __all__ = [
     "LinearStack",
     "MetaLearner",
     "RankFusion",
+    "Reserve",
     "Sampler",
     "ScoreFrame",
     "Step",
+    "TunedFusion",
     "apply_draw",
     "average_ranks",
     "bootstrap_mean",
@@ -51,9 +57,20 @@ __all__ = [
 ]
 
 _KINDS: Mapping[str, type[Any]] = {
-    kind.name: kind for kind in (BestSingle, RankFusion, GreedySelection, LinearStack, LambdaMART)
+    kind.name: kind
+    for kind in (
+        BestSingle,
+        RankFusion,
+        GreedySelection,
+        TunedFusion,
+        LinearStack,
+        LambdaMART,
+        AverageStack,
+    )
 }
 LADDER: tuple[str, ...] = tuple(_KINDS)
+# What wraps another meta-learner, and so is made of one instead of by name.
+_WRAPPERS: Mapping[str, type[Any]] = {Reserve.name: Reserve}
 
 
 def make_meta(
@@ -101,11 +118,12 @@ def make_meta(
 def load_meta(folder: Path) -> MetaLearner:
     """Read a saved meta-learner of any kind; raises DataError if the folder holds none."""
     kind = read_state(folder)["kind"]
-    if kind not in _KINDS:
+    kinds = {**_KINDS, **_WRAPPERS}
+    if kind not in kinds:
         raise DataError(
             f"got meta-learner {kind!r}, expected one of {', '.join(LADDER)}",
             fix="use the version of modalrank that saved it",
             file=str(folder / "meta.json"),
         )
-    meta: MetaLearner = _KINDS[kind].load(folder)
+    meta: MetaLearner = kinds[kind].load(folder)
     return meta

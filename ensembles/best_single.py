@@ -29,6 +29,7 @@ class BestSingle:
     """
 
     name: ClassVar[str] = "best_single"
+    settings_only: ClassVar[bool] = True
 
     def __init__(self, k: int = 10, *, seed: int = 0) -> None:
         self.k = k

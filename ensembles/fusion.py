@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembles.meta import check_trainable, place_unknown_last, read_state, scores_of, write_state
-from ensembles.meta_features import list_ranks, weighted_sum
+from ensembles.meta_features import list_ranks
 from ensembles.score_frame import ScoreFrame
+from features.per_query import weighted_sum
 
 
 class RankFusion:
@@ -28,6 +29,7 @@ class RankFusion:
     """
 
     name: ClassVar[str] = "rank_fusion"
+    settings_only: ClassVar[bool] = True
 
     def __init__(self, *, constant: float = 60.0) -> None:
         self.constant = constant

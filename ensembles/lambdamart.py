@@ -19,7 +19,8 @@ from ensembles.meta import (
 )
 from ensembles.meta_features import normalised_features
 from ensembles.score_frame import ScoreFrame
-from features.frame import RankingFrame
+from features.frame import BoolArray, RankingFrame
+from features.per_query import rows_by_size
 from rankers.lightgbm_ranker import LightGBMRanker
 
 RANKER_FOLDER = "ranker"
@@ -36,6 +37,9 @@ class LambdaMART:
     leaf_share
         Smallest leaf as a share of the training rows, but not below 20 rows; the other names are those of
         `rankers.lightgbm_ranker.LightGBMRanker`.
+    negatives
+        Most candidates of a query without relevance to learn from, drawn at random after the features have
+        been made of the whole list.
 
     Attributes
     ----------
@@ -46,6 +50,7 @@ class LambdaMART:
     """
 
     name: ClassVar[str] = "lambdamart"
+    settings_only: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class LambdaMART:
         lambda_l2: float = 10.0,
         feature_fraction: float = 0.5,
         bagging_fraction: float = 0.8,
+        negatives: int = 100,
         seed: int = 0,
         threads: int = 0,
     ) -> None:
@@ -69,6 +75,7 @@ class LambdaMART:
         self.lambda_l2 = lambda_l2
         self.feature_fraction = feature_fraction
         self.bagging_fraction = bagging_fraction
+        self.negatives = negatives
         self.seed = seed
         self.threads = threads
 
@@ -77,6 +84,7 @@ class LambdaMART:
         check_trainable(oof)
         self.bases_ = oof.bases
         train = _as_ranking_frame(oof.take_queries(teaching_queries(oof)))
+        train = train.take_rows(_thinned(train, self.negatives, np.random.default_rng(self.seed)))
         self.ranker_ = LightGBMRanker(
             objective="lambdarank",
             k=self.k,
@@ -116,6 +124,7 @@ class LambdaMART:
             "lambda_l2": self.lambda_l2,
             "feature_fraction": self.feature_fraction,
             "bagging_fraction": self.bagging_fraction,
+            "negatives": self.negatives,
             "seed": self.seed,
             "threads": self.threads,
         }
@@ -146,3 +155,13 @@ def _as_ranking_frame(frame: ScoreFrame) -> RankingFrame:
         items=np.arange(len(frame.labels)),
         query_weights=None if weights is None else weights[frame.group_sizes > 0],
     )
+
+
+def _thinned(frame: RankingFrame, negatives: int, generator: np.random.Generator) -> BoolArray:
+    """Tell the relevant rows and up to `negatives` others of every query, drawn at random."""
+    keep = frame.labels > 0
+    lot = np.where(keep, 2.0, generator.random(len(keep)))
+    for rows in rows_by_size(frame.offsets):
+        drawn = np.argsort(lot[rows], axis=1)[:, :negatives]
+        keep[np.take_along_axis(rows, drawn, axis=1)] = True
+    return keep

@@ -13,13 +13,12 @@ from ensembles.meta import (
     place_unknown_last,
     query_weights,
     read_state,
-    scores_of,
     write_state,
+    z_of,
 )
 from ensembles.score_frame import ScoreFrame
 from features.errors import DataError
 from features.frame import IntArray
-from features.per_query import z_scores
 
 # a context far outside what was seen in training must not turn a weight around
 LARGEST_CONTEXT = 3.0
@@ -53,6 +52,7 @@ class LinearStack:
     """
 
     name: ClassVar[str] = "linear_stack"
+    settings_only: ClassVar[bool] = False
 
     def __init__(
         self, *, l2: float = 3.0, pairs_per_positive: int = 20, max_pairs: int = 100_000, seed: int = 0
@@ -68,7 +68,7 @@ class LinearStack:
         self.bases_ = oof.bases
         self._choose_functions(oof)
         pairs = _draw_pairs(oof, self.pairs_per_positive, self.max_pairs, np.random.default_rng(self.seed))
-        z = np.nan_to_num(z_scores(oof.scores, oof.offsets))
+        z = np.nan_to_num(oof.views.z)
         functions = self._functions_of(oof)
         allowed = self._allowed_products(oof)
         products = [z[rows][:, :, None] * functions[rows][:, None, :] for rows in (pairs.better, pairs.worse)]
@@ -79,7 +79,7 @@ class LinearStack:
 
     def score(self, frame: ScoreFrame) -> NDArray[np.float64]:
         """Return (n_rows,) scores; raises DataError also if a modality or context column is absent."""
-        z = z_scores(scores_of(frame, self.bases_), frame.offsets)
+        z = z_of(frame, self.bases_)
         functions = self._functions_of(frame)
         # explicit sums instead of a matrix product, whose order of adding depends on the number of rows
         total = np.zeros(len(z))

@@ -27,6 +27,8 @@ class MetaLearner(Protocol):
     """
 
     name: ClassVar[str]
+    # Chooses few settings instead of learning a model: may be fitted to the queries that choose.
+    settings_only: ClassVar[bool]
 
     def fit(self, oof: ScoreFrame) -> Self:
         """Learn from out-of-fold scores; query weights count.
@@ -83,13 +85,22 @@ def teaching_queries(frame: ScoreFrame) -> IntArray:
 
 def scores_of(frame: ScoreFrame, bases: Sequence[str]) -> ScoreArray:
     """Return the (n_rows, len(bases)) scores of these bases; raises DataError if one is absent."""
+    return _columns_of(frame, bases, frame.scores)
+
+
+def z_of(frame: ScoreFrame, bases: Sequence[str]) -> ScoreArray:
+    """Return the (n_rows, len(bases)) z-scores of these bases; raises DataError if one is absent."""
+    return _columns_of(frame, bases, frame.views.z)
+
+
+def _columns_of(frame: ScoreFrame, bases: Sequence[str], matrix: ScoreArray) -> ScoreArray:
     absent = [base for base in bases if base not in frame.bases]
     if absent:
         raise DataError(
             f"got scores of the bases {', '.join(frame.bases)}, expected also {', '.join(absent)}",
             fix="score the candidates with every base that the meta-learner was trained on",
         )
-    columns = [frame.scores[:, frame.bases.index(base)] for base in bases]
+    columns = [matrix[:, frame.bases.index(base)] for base in bases]
     return np.stack(columns, axis=1) if columns else np.zeros((len(frame.labels), 0))
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ensembles.score_frame import ScoreFrame
 from features.frame import FloatArray, IntArray
-from features.per_query import ScoreArray, average_ranks, normalise, reduce_queries
+from features.per_query import ScoreArray, average_ranks, reduce_queries, spread
 
 
 def opinions_per_query(scores: ScoreArray, offsets: IntArray) -> IntArray:
@@ -41,7 +39,7 @@ def normalised_features(frame: ScoreFrame) -> tuple[FloatArray, tuple[str, ...]]
     the disagreement: the standard deviation over bases of the average rank (0 below two opinions). The
     choice of views follows the per-impression features of the RecSys Challenge 2024 winners.
     """
-    views = normalise(frame.scores, frame.offsets)
+    views = frame.views
     opinions = (~np.isnan(frame.scores)).sum(axis=1)
     columns: dict[str, NDArray[np.floating] | NDArray[np.integer] | NDArray[np.bool_]] = {}
     for index, base in enumerate(frame.bases):
@@ -53,26 +51,5 @@ def normalised_features(frame: ScoreFrame) -> tuple[FloatArray, tuple[str, ...]]
     columns |= {f"present:{name}": frame.present[:, i] for i, name in enumerate(frame.modalities)}
     columns |= {f"context:{name}": frame.context[:, i] for i, name in enumerate(frame.context_names)}
     columns["opinions"] = opinions
-    columns["disagreement"] = _spread(views.rank, opinions)
+    columns["disagreement"] = spread(views.rank)
     return np.stack([column.astype(np.float32) for column in columns.values()], axis=1), tuple(columns)
-
-
-def weighted_sum(columns: Iterable[tuple[float, ScoreArray]], n_rows: int) -> ScoreArray:
-    """Return the (n_rows,) sum of weight times column, added one column after the other.
-
-    A matrix product may add in another order for another number of rows; this cannot, so that a query
-    gets the same bits alone and among others. NaN counts as 0.
-    """
-    total = np.zeros(n_rows)
-    for weight, column in columns:
-        total += weight * np.where(np.isnan(column), 0.0, column)
-    return total
-
-
-def _spread(rank: ScoreArray, opinions: IntArray) -> ScoreArray:
-    """Return the (n_rows,) standard deviation over the bases that have an opinion, 0 below two."""
-    count = np.maximum(opinions, 1)
-    ones = [(1.0, column) for column in rank.T]
-    mean = weighted_sum(ones, len(rank)) / count
-    squares = weighted_sum([(1.0, (column - mean) ** 2) for column in rank.T], len(rank))
-    return np.sqrt(squares / count)

@@ -17,6 +17,8 @@ from rankers.protocol import Ranker
 logger = logging.getLogger(__name__)
 
 STOPPING_SHARE = 0.15
+LARGE = 50_000
+Scheme = Literal["cross", "forward"]
 
 
 @dataclass(frozen=True)
@@ -49,32 +51,50 @@ def fit_base(base: Base, frame: RankingFrame, seed: int) -> Ranker:
     return base.make().fit(frame.take_queries(training), valid)
 
 
+def oof_parts(folds: Sequence[int], n_rows: int, scheme: Scheme) -> list[list[int]]:
+    """Return the folds that are scored together, by bases that learned from the others.
+
+    One by one where that is cheap. A cross scheme over more than LARGE rows scores one half of the folds by
+    what was learned from the other: two fits a base instead of one a fold.
+    """
+    if scheme == "forward" or n_rows <= LARGE or len(folds) < 3:
+        return [[fold] for fold in folds]
+    return [list(folds[::2]), list(folds[1::2])]
+
+
+def without_folds(frame: RankingFrame, folds: IntArray, held: Sequence[int], scheme: Scheme) -> RankingFrame:
+    """Return the queries that bases may learn from which are to score the folds `held`.
+
+    Parameters
+    ----------
+    folds
+        (n_queries,) int64 fold of each query; a negative one is learned from always.
+    scheme
+        `cross` leaves out the held folds; `forward` also what is later.
+    """
+    learned = folds < min(held) if scheme == "forward" else ~np.isin(folds, held)
+    return frame.take_queries(np.flatnonzero(learned))
+
+
 def out_of_fold(
     bases: Sequence[Base],
     frame: RankingFrame,
     folds: IntArray,
     *,
-    scheme: Literal["cross", "forward"],
+    scheme: Scheme,
     seed: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> NDArray[np.float64]:
     """Return (n_rows, n_bases) scores of every base for queries it was not trained on.
 
-    Parameters
-    ----------
-    folds
-        (n_queries,) int64 fold of each query.
-    scheme
-        `cross` trains on all other folds; `forward` on earlier folds only, so that fold 0 has no scores
-        (NaN) and is left out by the caller.
+    Negative folds have no scores (NaN), and under `forward` neither has the first.
     """
     scores = np.full((frame.n_rows, len(bases)), np.nan)
-    for fold in np.unique(folds):
-        training = np.flatnonzero(folds < fold if scheme == "forward" else folds != fold)
-        held = np.flatnonzero(folds == fold)
-        if not len(training):
+    for fold in np.unique(folds[folds >= 0]):
+        train_frame = without_folds(frame, folds, [fold], scheme)
+        if not train_frame.n_queries:
             continue
-        train_frame, held_frame = frame.take_queries(training), frame.take_queries(held)
+        held_frame = frame.take_queries(np.flatnonzero(folds == fold))
         rows = np.repeat(folds == fold, frame.group_sizes)
         for number, base in enumerate(bases):
             progress(f"base {base.name}, fold {fold}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.frame import BoolArray, FloatArray, IntArray, rows_of_queries
+from features.per_query import Normalised, normalise
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class ScoreFrame:
         if len(self.offsets) == 0 or self.offsets[0] != 0 or self.offsets[-1] != n:
             raise ValueError(f"offsets must run from 0 to {n}, got {self.offsets[:1]}..{self.offsets[-1:]}")
 
+    @cached_property
+    def views(self) -> Normalised:
+        """The per-query views of `scores`; a part of the queries takes its part of what is made already."""
+        return normalise(self.scores, self.offsets)
+
     @property
     def n_queries(self) -> int:
         """Number of queries."""
@@ -78,7 +85,7 @@ class ScoreFrame:
         kept = (
             self.query_weights[positions] if weights is None and self.query_weights is not None else weights
         )
-        return replace(
+        part = replace(
             self,
             scores=self.scores[rows],
             labels=self.labels[rows],
@@ -87,6 +94,10 @@ class ScoreFrame:
             context=self.context[rows],
             query_weights=kept,
         )
+        if "views" in self.__dict__:
+            views = self.views
+            part.__dict__["views"] = Normalised(views.z[rows], views.unit[rows], views.rank[rows])
+        return part
 
     def take_rows(self, keep: BoolArray) -> ScoreFrame:
         """Return the rows where `keep` is true; a query keeps its place even when it is left empty."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
 
 from features.candidates import Candidates, retrieve, score_given
+from features.facts import Facts
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame
 from features.history import History
-from features.per_query import normalise
+from features.per_query import normalise, spread
 from features.retrievers import BEHAVIOUR, FactorRetriever, Retriever
+from features.similarity import Profiles, similarities
 from features.space import ModalityVectors, Space
 
 CONTEXT = "context"
@@ -27,7 +28,8 @@ class FeatureSettings:
     Attributes
     ----------
     last_k
-        Last liked items that the `last` similarity looks at; 0 for data without times, which have none.
+        Last liked items that the `last` similarity looks at, and the half-life in items of the `recent`
+        one; 0 for data without times, which have neither.
     contrast
         The data tell dislikes, so that liked minus disliked is a feature.
     """
@@ -103,7 +105,10 @@ class FeatureModel:
         for number, retriever in enumerate(self.retrievers):
             blocks.add(retriever.block, f"{retriever.name}.score", candidates.scores[:, number])
             blocks.add(retriever.block, f"{retriever.name}.z", normalised.z[:, number])
+            blocks.add(retriever.block, f"{retriever.name}.unit", normalised.unit[:, number])
             blocks.add(retriever.block, f"{retriever.name}.rank", normalised.rank[:, number])
+        if self.retrievers:
+            blocks.add(CONTEXT, "context.disagreement", spread(normalised.rank))
         self._behaviour_and_context(blocks, candidates)
         for name, modality in self.items.items():
             self._item_modality(blocks, name, modality, candidates)
@@ -136,8 +141,18 @@ class FeatureModel:
         return (*behaviour, *self.items, *self.users)
 
     @cached_property
-    def _recent(self) -> sparse.csr_array:
-        return self.history.recent(self.settings.last_k)
+    def _facts(self) -> Facts:
+        return Facts(self.history, self.items)
+
+    @cached_property
+    def _profiles(self) -> Profiles:
+        history, last_k = self.history, self.settings.last_k
+        return Profiles(
+            liked=history.liked,
+            disliked=history.disliked if self.settings.contrast else None,
+            last=history.recent(last_k) if last_k else None,
+            recent=history.recency(last_k) if last_k else None,
+        )
 
     @cached_property
     def _behaviour_vectors(self) -> ModalityVectors | None:
@@ -167,19 +182,20 @@ class FeatureModel:
     def _behaviour_and_context(self, blocks: _Blocks, candidates: Candidates) -> None:
         if not len(self.history.users):
             return
-        popularity = np.log1p(self.history.popularity[candidates.items])
-        blocks.add(BEHAVIOUR, "behaviour.log_popularity", popularity)
+        for name, values in self._facts.of_items.items():
+            blocks.add(BEHAVIOUR, f"behaviour.{name}", values[candidates.items])
         if self._behaviour_vectors is not None:
-            for kind, values in self._similarities(self._behaviour_vectors, candidates).items():
+            for kind, values in similarities(self._behaviour_vectors, self._profiles, candidates).items():
                 blocks.add(BEHAVIOUR, f"behaviour.{kind}", values)
-        blocks.add(CONTEXT, "context.log_activity", np.log1p(self.history.activity[candidates.queries]))
+        for name, values in self._facts.of_users.items():
+            blocks.add(CONTEXT, f"context.{name}", values[candidates.queries])
         blocks.add(CONTEXT, "context.opinions", np.isfinite(candidates.scores).sum(axis=1))
 
     def _item_modality(
         self, blocks: _Blocks, name: str, modality: ModalityVectors, candidates: Candidates
     ) -> None:
         if len(self.history.users):
-            for kind, values in self._similarities(modality, candidates).items():
+            for kind, values in similarities(modality, self._profiles, candidates).items():
                 blocks.add(name, f"{name}.{kind}", values)
             if name in self._smoothed_popularity:
                 smooth = self._smoothed_popularity[name][candidates.items]
@@ -192,29 +208,6 @@ class FeatureModel:
             values = np.where(present, modality.vectors[codes, component], np.nan)
             blocks.add(name, f"{name}.component_{component}", values)
         blocks.add(name, f"{name}.present", present)
-
-    def _similarities(self, modality: ModalityVectors, candidates: Candidates) -> dict[str, FloatArray]:
-        """Cosines of each candidate to the user's history: NaN where either side lacks the modality."""
-        users = np.unique(candidates.queries)
-        row = np.searchsorted(users, candidates.queries)
-        has = modality.present.astype(np.float32)
-        target = modality.unit[candidates.items]
-        absent = ~modality.present[candidates.items]
-
-        def mean_similarity(history: sparse.csr_array) -> FloatArray:
-            count = history @ has
-            profile = (history @ modality.unit) / np.maximum(count, 1)[:, None]
-            values = (profile[row] * target).sum(axis=1)
-            return np.where(absent | (count[row] == 0), np.float32(np.nan), values).astype(np.float32)
-
-        liked, disliked = self.history.liked[users], self.history.disliked[users]
-        mean = mean_similarity(liked)
-        features = {"mean": mean, "max": _max_similarity(modality, liked, candidates)}
-        if self.settings.last_k:
-            features["last"] = mean_similarity(self._recent[users])
-        if self.settings.contrast:
-            features["contrast"] = mean - mean_similarity(disliked)
-        return features
 
 
 class _Blocks:
@@ -236,19 +229,6 @@ class _Blocks:
         for column, values in enumerate(self._values):
             matrix[:, column] = values
         return matrix
-
-
-def _max_similarity(modality: ModalityVectors, liked: sparse.csr_array, candidates: Candidates) -> FloatArray:
-    best = np.full(len(candidates.items), np.nan, dtype=np.float32)
-    offsets = candidates.offsets
-    for row, (start, stop) in enumerate(pairwise(offsets)):
-        history = liked.indices[liked.indptr[row] : liked.indptr[row + 1]]
-        history = history[modality.present[history]]
-        if len(history):
-            items = candidates.items[start:stop]
-            best[start:stop] = (modality.unit[items] @ modality.unit[history].T).max(axis=1)
-    best[~modality.present[candidates.items]] = np.nan
-    return best
 
 
 def _neighbour_mean(graph: sparse.csr_array, popularity: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from features.frame import BoolArray, FloatArray, IntArray
 from features.history import History
-from features.retrievers import Retriever
+from features.retrievers import PropagatedRetriever, Retriever
 
 # Dense scores of one batch of users hold at most this many cells a source.
 BATCH_CELLS = 2_000_000
@@ -118,7 +118,7 @@ def recall_ceilings(
         union = np.zeros_like(truth)
         total += int(truth.sum())
         for retriever in retrievers:
-            scores = np.where(seen, np.nan, retriever.scores(history.liked[batch]))
+            scores = np.where(seen, np.nan, retriever.scores(history, batch))
             chosen = top_items(scores, per_source)
             found[retriever.name] += int((chosen & truth).sum())
             union |= chosen
@@ -134,5 +134,13 @@ def user_batches(users: IntArray, n_items: int) -> Iterator[IntArray]:
 
 
 def _dense_scores(retrievers: Sequence[Retriever], history: History, batch: IntArray) -> FloatArray:
-    liked = history.liked[batch]
-    return np.stack([retriever.scores(liked) for retriever in retrievers])
+    """(n_sources, n_batch, n_items) scores; those that follow from another source's are not made twice."""
+    made: list[FloatArray] = []
+    for retriever in retrievers:
+        inner = retriever.inner if isinstance(retriever, PropagatedRetriever) else None
+        place = next((i for i, other in enumerate(retrievers[: len(made)]) if other is inner), None)
+        if isinstance(retriever, PropagatedRetriever) and place is not None:
+            made.append(retriever.mixed(made[place]))
+        else:
+            made.append(retriever.scores(history, batch))
+    return np.stack(made)

@@ -58,6 +58,8 @@ class History:
         (n,) int64 in the unit of the table, or None where the data has no times.
     n_users, n_items
         Sizes of the code spaces.
+    stages
+        (n,) int64 0 for the train split, 1 for valid, or None: an order where there are no times.
     """
 
     users: IntArray
@@ -67,13 +69,14 @@ class History:
     n_users: int
     n_items: int
     positive_from: float
+    stages: IntArray | None = None
 
     def take(self, keep: BoolArray) -> History:
         """Return the history of the interactions where `keep` is true."""
         times = None if self.times is None else self.times[keep]
-        return replace(
-            self, users=self.users[keep], items=self.items[keep], labels=self.labels[keep], times=times
-        )
+        stages = None if self.stages is None else self.stages[keep]
+        users, items, labels = self.users[keep], self.items[keep], self.labels[keep]
+        return replace(self, users=users, items=items, labels=labels, times=times, stages=stages)
 
     def resized(self, n_users: int, n_items: int) -> History:
         """Return the same history in larger code spaces."""
@@ -104,6 +107,33 @@ class History:
 
         An item liked several times counts once, at its last time; ties go by item code.
         """
+        order, position = self._newest_first
+        rows = order[position < k]
+        return self._matrix(rows, np.ones(len(rows), dtype=np.float32))
+
+    def recency(self, half_life: float) -> sparse.csr_array:
+        """(n_users, n_items) float32 weights of the liked items, halved every `half_life` items back."""
+        order, position = self._newest_first
+        return self._matrix(order, np.exp2(-position / half_life).astype(np.float32))
+
+    @cached_property
+    def places(self) -> sparse.csr_array:
+        """(n_users, n_items) float32 places of the liked items in time, the newest of a user being 1."""
+        order, position = self._newest_first
+        return self._matrix(order, (position + 1).astype(np.float32))
+
+    @cached_property
+    def last_times(self) -> NDArray[np.float64]:
+        """(n_users,) time of the last interaction of each user, NaN where there is none; needs times."""
+        if self.times is None:
+            raise ValueError("last times need times")
+        last = np.full(self.n_users, -np.inf)
+        np.maximum.at(last, self.users, self.times)
+        return np.where(np.isfinite(last), last, np.nan)
+
+    @cached_property
+    def _newest_first(self) -> tuple[IntArray, IntArray]:
+        """Rows of the liked items by user, the newest first, each item once; and their place from 0."""
         if self.times is None:
             raise ValueError("recent items need times")
         liked = np.flatnonzero(self.is_positive)
@@ -111,10 +141,7 @@ class History:
         _, last_time = np.unique(self.users[order] * self.n_items + self.items[order], return_index=True)
         order = order[np.sort(last_time)]
         starts = np.searchsorted(self.users[order], np.arange(self.n_users))
-        position = np.arange(len(order)) - starts[self.users[order]]
-        chosen = np.zeros(len(self.users), dtype=bool)
-        chosen[order[position < k]] = True
-        return self._binary(chosen)
+        return order, np.arange(len(order)) - starts[self.users[order]]
 
     @cached_property
     def popularity(self) -> FloatArray:
@@ -127,10 +154,13 @@ class History:
         return np.asarray(self.seen.sum(axis=1), dtype=np.float32).ravel()
 
     def _binary(self, keep: BoolArray) -> sparse.csr_array:
-        shape = (self.n_users, self.n_items)
-        ones = np.ones(int(keep.sum()), dtype=np.float32)
-        matrix = sparse.csr_array((ones, (self.users[keep], self.items[keep])), shape=shape)
+        matrix = self._matrix(np.flatnonzero(keep), np.ones(int(keep.sum()), dtype=np.float32))
         matrix.sum_duplicates()
         matrix.data[:] = 1.0
+        return matrix
+
+    def _matrix(self, rows: IntArray, values: FloatArray) -> sparse.csr_array:
+        shape = (self.n_users, self.n_items)
+        matrix = sparse.csr_array((values, (self.users[rows], self.items[rows])), shape=shape)
         matrix.sort_indices()
         return matrix

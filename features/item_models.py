@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 
 from features.frame import BoolArray, FloatArray, IntArray
+from features.nearest import nearest
 
 BLOCK = 512
 
@@ -16,17 +17,27 @@ BLOCK = 512
 def keep_strongest(weights: sparse.csr_array, neighbours: int) -> sparse.csr_array:
     """Keep the `neighbours` entries of largest magnitude in every column."""
     columns = weights.tocsc()
+    columns.sort_indices()
     sizes = np.diff(columns.indptr)
-    column = np.repeat(np.arange(columns.shape[1]), sizes)
-    order = np.lexsort((columns.indices, -np.abs(columns.data), column))
-    position = np.arange(len(order)) - np.repeat(columns.indptr[:-1], sizes)
-    chosen = order[position < neighbours]
-    kept = sparse.csr_array(
-        (columns.data[chosen].astype(np.float32), (columns.indices[chosen], column[chosen])),
-        shape=weights.shape,
-    )
-    kept.sort_indices()
-    return kept
+    kept = np.ones(columns.nnz, dtype=bool)
+    for column in np.flatnonzero(sizes > neighbours):
+        start, stop = columns.indptr[column], columns.indptr[column + 1]
+        # From the end, so that of equal ones the first are kept.
+        weakest = np.argsort(np.abs(columns.data[start:stop])[::-1], kind="stable")
+        kept[stop - 1 - weakest[: stop - start - neighbours]] = False
+    target = np.repeat(np.arange(columns.shape[1]), sizes)[kept]
+    values = columns.data[kept].astype(np.float32)
+    strongest = sparse.csr_array((values, (columns.indices[kept], target)), shape=weights.shape)
+    strongest.sort_indices()
+    return strongest
+
+
+def damped(degree: FloatArray, power: float) -> NDArray[np.float64]:
+    """Return degree^-power, scaled so that its mean over the interactions is 1; 0 where the degree is 0."""
+    wide = degree.astype(np.float64)
+    raw = np.where(wide > 0, np.maximum(wide, 1.0) ** -power, 0.0)
+    total = float((raw * wide).sum())
+    return raw * (float(wide.sum()) / total) if total > 0 else raw
 
 
 def item_knn(liked: sparse.csr_array, *, neighbours: int = 200, shrink: float = 10.0) -> sparse.csr_array:
@@ -63,20 +74,33 @@ def rp3beta(
     return keep_strongest(sparse.csr_array((values, (row, col)), shape=walk.shape), neighbours)
 
 
-def ease(liked: sparse.csr_array, *, l2: float = 300.0, neighbours: int = 500) -> sparse.csr_array:
+def ease(
+    liked: sparse.csr_array,
+    *,
+    l2: float = 300.0,
+    neighbours: int = 500,
+    damping: float = 0.0,
+    user_damping: float = 0.0,
+    min_likes: int = 1,
+) -> sparse.csr_array:
     """Return (n_items, n_items) weights of the closed-form linear autoencoder EASE (Steck, 2019).
 
-    B = I - P diag(1 / diag P) with P = (X'X + l2 I)^-1, computed on the items with an interaction and in
+    B = I - P diag(1 / diag P) with P = (X'X + l2 I)^-1, computed on the items with `min_likes` likes and in
     the smaller of the two spaces (users or items, by the Woodbury identity); then pruned to the
     strongest `neighbours` of every target item. Needs min(n_users, n_items)^2 floats at its peak.
+
+    X is D_u^-a X D_i^-b with a = `user_damping`, b = `damping`, scaled to ones on average, so that `l2` means
+    the same for any damping; the weights are scaled back to D_i^-b B D_i^b, and a does not concern users
+    to be scored.
     """
-    degree = np.asarray(liked.sum(axis=0)).ravel()
-    warm = np.flatnonzero(degree > 0)
+    degree = np.asarray(liked.sum(axis=0), dtype=np.float32).ravel()
+    warm = np.flatnonzero(degree >= min_likes)
     shape = (len(degree), len(degree))
     if not len(warm):
         return sparse.csr_array((np.zeros(0, np.float32), (warm, warm)), shape=shape)
-    users = np.flatnonzero(np.asarray(liked.sum(axis=1)).ravel() > 0)
-    x = liked[users][:, warm].tocsr()
+    users = np.flatnonzero(np.diff(liked.indptr))
+    item_scale = damped(degree[warm], damping)
+    x = _scaled(liked[users][:, warm].tocsr(), user_damping, item_scale)
     inverse_rows = _inverse_gram_rows(x, l2)
     entries = []
     for start in range(0, len(warm), BLOCK):
@@ -84,7 +108,7 @@ def ease(liked: sparse.csr_array, *, l2: float = 300.0, neighbours: int = 500) -
         # P is symmetric, so its rows are its columns: column j of B is -P[:, j] / P[j, j].
         rows = inverse_rows(block)
         diagonal = rows[np.arange(len(block)), block]
-        target = -rows / diagonal[:, None]
+        target = -rows / (diagonal * item_scale[block])[:, None] * item_scale
         target[np.arange(len(block)), block] = 0.0
         size = min(neighbours, len(warm))
         strongest = np.argpartition(-np.abs(target), size - 1, axis=1)[:, :size]
@@ -109,24 +133,19 @@ def content_knn(
 
     Column j holds the `neighbours` nearest items to j among those that are present and `known` (items a
     user can have in the history), so that an item appended later changes no column but its own. Only the
-    columns of `targets` are made where that is given.
+    columns of `targets` are made where that is given. The nearest of very many are approximate.
     """
     n = len(vectors)
     unit = unit_rows(vectors)
     sources = np.flatnonzero(present & known)
     goals = np.flatnonzero(present if targets is None else present & targets)
     size = min(neighbours, len(sources))
-    entries = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-    for start in range(0, len(goals) if size else 0, BLOCK):
-        block = goals[start : start + BLOCK]
-        similarity = unit[block] @ unit[sources].T
-        similarity[block[:, None] == sources[None, :]] = -np.inf
-        nearest = np.argpartition(-similarity, size - 1, axis=1)[:, :size]
-        values = np.take_along_axis(similarity, nearest, axis=1)
-        entries.append((sources[nearest].ravel(), np.repeat(block, size), values.ravel()))
-    source, goal, values = (np.concatenate(part) for part in zip(*entries, strict=True))
-    keep = values > 0
-    return sparse.csr_array((values[keep], (source[keep], goal[keep])), shape=(n, n))
+    if not size:
+        goals = goals[:0]
+    source, cosines = nearest(unit, sources, goals, size)
+    keep = cosines > 0
+    goal = np.broadcast_to(goals[:, None], source.shape)
+    return sparse.csr_array((cosines[keep], (source[keep], goal[keep])), shape=(n, n))
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:
@@ -141,6 +160,14 @@ def _row_normalised(matrix: sparse.csr_array) -> sparse.csr_array:
     scaled = matrix.astype(np.float64)
     scaled.data /= np.repeat(sums, np.diff(matrix.indptr))
     return scaled
+
+
+def _scaled(x: sparse.csr_array, user_damping: float, item_scale: NDArray[np.float64]) -> sparse.csr_array:
+    """Scale rows by likes^-user_damping and columns by `item_scale`; the mean square of the entries is 1."""
+    likes = np.diff(x.indptr)
+    user_scale = damped(likes.astype(np.float32), user_damping)
+    values = np.repeat(user_scale, likes) * item_scale[x.indices]
+    return sparse.csr_array((values / np.sqrt(np.mean(values**2)), x.indices, x.indptr), shape=x.shape)
 
 
 def _inverse_gram_rows(x: sparse.csr_array, l2: float) -> Callable[[IntArray], NDArray[np.float64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -27,15 +28,32 @@ class ModalityVectors:
         (n,) bool.
     graph
         (n, n) cosines of every item to its nearest known items (see `content_knn`), or None.
+    fitted_centre
+        (d,) float32 centre from before ids were appended, or None where none were.
     """
 
     vectors: FloatArray
     present: BoolArray
     graph: sparse.csr_array | None = None
+    fitted_centre: FloatArray | None = field(default=None, repr=False)
     unit: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unit", unit_rows(self.vectors))
+
+    @cached_property
+    def centre(self) -> FloatArray:
+        """(d,) float32 mean of the present rows of `unit`, appended ids left out."""
+        if self.fitted_centre is not None:
+            return self.fitted_centre
+        total = self.unit[self.present].sum(axis=0, dtype=np.float64)
+        mean: FloatArray = (total / max(int(self.present.sum()), 1)).astype(np.float32)
+        return mean
+
+    @property
+    def centred(self) -> FloatArray:
+        """(n, d) float32 directions from the centre, at length 1; rows without the modality are zeros."""
+        return unit_rows(np.where(self.present[:, None], self.unit - self.centre, np.float32(0)))
 
 
 Space = Mapping[str, ModalityVectors]
@@ -56,7 +74,7 @@ def extended(modality: ModalityVectors, new: Encoded, known: BoolArray, neighbou
     vectors = np.concatenate([modality.vectors, np.where(new.present[:, None], new.vectors, 0)])
     present = np.concatenate([modality.present, new.present])
     if modality.graph is None:
-        return ModalityVectors(vectors, present)
+        return ModalityVectors(vectors, present, fitted_centre=modality.centre)
     n = len(present)
     sources = np.concatenate([known, np.zeros(n - n_old, dtype=bool)])
     targets = present & (np.arange(n) >= n_old)
@@ -64,10 +82,10 @@ def extended(modality: ModalityVectors, new: Encoded, known: BoolArray, neighbou
     old = modality.graph.tocoo()
     row, col = np.concatenate([old.row, added.row]), np.concatenate([old.col, added.col])
     graph = sparse.csr_array((np.concatenate([old.data, added.data]), (row, col)), shape=(n, n))
-    return ModalityVectors(vectors, present, graph)
+    return ModalityVectors(vectors, present, graph, modality.centre)
 
 
 def with_graph(modality: ModalityVectors, known: BoolArray, neighbours: int) -> ModalityVectors:
     """Add the nearest-neighbour graph over the items that are `known`."""
     graph = content_knn(modality.vectors, modality.present, known, neighbours=neighbours)
-    return ModalityVectors(modality.vectors, modality.present, graph)
+    return ModalityVectors(modality.vectors, modality.present, graph, modality.fitted_centre)

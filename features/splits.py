@@ -121,14 +121,20 @@ def by_query_groups(queries: pl.Series, valid: float, test: float, seed: int = 0
 
 
 def hidden_folds(
-    queries: IntArray, n_folds: int, seed: int = 0, times: NDArray[np.int64 | np.float64] | None = None
+    queries: IntArray,
+    n_folds: int,
+    seed: int = 0,
+    times: NDArray[np.int64 | np.float64] | None = None,
+    *,
+    hide_single: bool = False,
 ) -> IntArray:
     """Return (n_rows,) the fold in which each interaction is hidden to become an out-of-fold label.
 
     The interactions of a user are dealt evenly over the folds, so that he is warm in every fold: a whole
     hidden user would be cold in training and warm in serving. With `times` they are dealt in the order of
     time, so that every fold reaches over the user's whole history. The one interaction of a user who has
-    no other gets -1: it is never hidden. The fold of a user does not depend on the other users.
+    no other gets -1, it is never hidden, unless `hide_single`. The fold of a user does not depend on the
+    other users.
 
     Parameters
     ----------
@@ -140,6 +146,8 @@ def hidden_folds(
         Of the fold that each user's deal starts with, and of the order where there are no times.
     times
         (n_rows,) or None.
+    hide_single
+        Whether the one interaction of a user is hidden too, because more of him is known elsewhere.
 
     Examples
     --------
@@ -152,7 +160,7 @@ def hidden_folds(
     order_key = _mix(queries, seed, _positions_within(queries)) if times is None else times
     ranks, sizes = _ranks_within(queries, order_key)
     first_fold = (_mix(queries, seed) % np.uint64(n_folds)).astype(np.int64)
-    return np.where(sizes > 1, (ranks + first_fold) % n_folds, -1)
+    return np.where((sizes > 1) | hide_single, (ranks + first_fold) % n_folds, -1)
 
 
 def query_folds(n_queries: int, n_folds: int, seed: int = 0) -> IntArray:

@@ -44,7 +44,8 @@ def base_set(config: Config, model: FeatureModel, frame: RankingFrame) -> BaseSe
     bases: list[Base] = []
     blocks: dict[str, tuple[str, ...]] = {}
     for retriever in model.retrievers:
-        needs = None if retriever.name == "popularity" else retriever.block
+        told = retriever.block in model.modalities and retriever.name != "popularity"
+        needs = retriever.block if told else None
         bases.append(Base(retriever.name, _column_maker(f"{retriever.name}.score"), needs))
         blocks[retriever.name] = (retriever.block,)
     for spec in learned_bases(config, frame):

@@ -19,11 +19,11 @@ from features.builder import FeatureModel, FeatureSettings
 from features.encoders import Encoder, encoder_digest, load_encoder, save_encoder
 from features.errors import DataError
 from features.history import History, IdIndex
-from features.retrievers import BEHAVIOUR, content_retriever, load_retriever
+from features.retrievers import BEHAVIOUR, content_retrievers, load_retriever
 from features.space import ModalityVectors, Space
 from modalrank.config import Config, dump_config, parse_config
 
-LAYOUT = 1
+LAYOUT = 2
 MANIFEST = "manifest.json"
 LIBRARIES = ("catboost", "implicit", "lightgbm", "numpy", "polars", "scikit-learn", "scipy", "xgboost")
 
@@ -112,8 +112,8 @@ class Bundle:
             for table in ("items", "users")
         }
         retrievers = [load_retriever(folder / "retrievers" / name) for name in manifest["retrievers"]]
-        content = [content_retriever(n, m) for n, m in spaces["items"].items() if m.graph is not None]
         history = _load_history(folder / "history.npz", len(queries), len(items), **manifest["history"])
+        content = content_retrievers(spaces["items"], retrievers, history.popularity)
         model = FeatureModel(
             history,
             spaces["items"],

@@ -14,9 +14,10 @@ from ensembles import LADDER, make_sampler
 from features.builder import CONTEXT
 from features.encoders import make_encoder
 from features.errors import ConfigError
-from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS, check_parameters
+from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS, CONTENT, check_parameters
 from modalrank.config_file import apply_override, expand_variables, read_yaml
 from modalrank.config_keys import nearest_key
+from modalrank.retriever_config import RetrieverConfig
 from rankers.registry import make_ranker
 
 # How pydantic names, in the path of an error, the member of a union that it tried.
@@ -105,42 +106,19 @@ class ModalityConfig(_Strict):
         return self
 
 
-class RetrieverConfig(_Strict):
-    """One behaviour retriever; a list as a parameter is a grid of which validation picks one."""
-
-    kind: Literal["popularity", "item_knn", "ease", "rp3beta", "als"]
-    params: dict[str, int | float | list[int | float]] = {}
-
-    @model_validator(mode="after")
-    def _grids_hold_values(self) -> RetrieverConfig:
-        empty = [name for name, values in self.params.items() if values == []]
-        if empty:
-            raise ValueError(f"the grid of {empty[0]!r} is empty")
-        return self
-
-
-DEFAULT_RETRIEVERS = [
-    RetrieverConfig(kind="popularity"),
-    RetrieverConfig(kind="item_knn", params={"shrink": [0, 10, 100]}),
-    RetrieverConfig(kind="ease", params={"l2": [30, 100, 300]}),
-    RetrieverConfig(kind="rp3beta", params={"alpha": [0.8, 1.0], "beta": [0.0, 0.2, 0.4]}),
-    RetrieverConfig(
-        kind="als", params={"factors": [64, 128], "regularization": [30, 200, 800], "alpha": [10, 320]}
-    ),
-]
-
-
 class CandidateConfig(_Strict):
     """Where candidates of the log form come from."""
 
-    retrievers: list[RetrieverConfig] = DEFAULT_RETRIEVERS
+    retrievers: list[RetrieverConfig] | Literal["auto"] = "auto"
     content: bool = Field(True, description="one nearest-neighbour retriever for each item modality")
     content_neighbours: int = Field(50, ge=1)
-    per_source: int = Field(100, ge=1, le=10_000)
+    per_source: int = Field(60, ge=1, le=10_000)
     exclude_seen: bool = True
 
     @model_validator(mode="after")
     def _distinct(self) -> CandidateConfig:
+        if self.retrievers == "auto":
+            return self
         kinds = [retriever.kind for retriever in self.retrievers]
         if len(set(kinds)) != len(kinds):
             raise ValueError("each kind of retriever may be named once")
@@ -151,8 +129,9 @@ class LabelConfig(_Strict):
     """How training labels are made out of the training interactions (log form)."""
 
     method: Literal["hide", "forward"] = "hide"
-    folds: int = Field(4, ge=2, le=20)
-    negatives: int = Field(60, ge=1, description="negatives kept a training query, drawn at random")
+    folds: int = Field(3, ge=2, le=20)
+    queries: int = Field(6000, ge=20, description="training queries, drawn at random where there are more")
+    negatives: int = Field(40, ge=1, description="negatives kept a training query, drawn at random")
 
 
 class BaseConfig(_Strict):
@@ -174,13 +153,13 @@ class EnsembleConfig(_Strict):
     """The meta-learner ladder and its gate."""
 
     k: int = Field(20, ge=1, le=1000)
-    ladder: list[Literal["best_single", "rank_fusion", "greedy", "linear_stack", "lambdamart"]] = [
-        "best_single",
-        "rank_fusion",
-        "greedy",
-        "linear_stack",
-        "lambdamart",
-    ]
+    ladder: list[str] = list(LADDER)
+    queries: int = Field(
+        1000, ge=20, description="queries scored out of fold with all their candidates, at most"
+    )
+    reserve: int = Field(
+        3, ge=0, description="most of the first k places that may be kept for items without an interaction"
+    )
     sampling: Literal["natural", "pattern_balanced"] = "pattern_balanced"
     sampling_params: dict[str, Scalar] = {}
     bootstrap_draws: int = Field(2000, ge=100)
@@ -189,6 +168,9 @@ class EnsembleConfig(_Strict):
     def _starts_single(self) -> EnsembleConfig:
         if self.ladder[:1] != ["best_single"]:
             raise ValueError("the ladder starts with 'best_single', which is always a legal answer")
+        unknown = [name for name in self.ladder if name not in LADDER]
+        if unknown:
+            raise ValueError(f"unknown meta-learner {unknown[0]!r}, known are {', '.join(LADDER)}")
         return self
 
 
@@ -221,7 +203,7 @@ class Config(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         for name, modality in self.modalities.items():
-            if name in {BEHAVIOUR, CONTEXT, *BEHAVIOUR_KINDS, *LADDER, *FUSED}:
+            if name in {BEHAVIOUR, CONTENT, CONTEXT, *BEHAVIOUR_KINDS, *LADDER, *FUSED}:
                 raise ValueError(f"a modality must not be named {name!r}, which means something already")
             if not NAME.fullmatch(name):
                 raise ValueError(f"modality {name!r}: a name has letters, digits, '_' and '-' only")
@@ -246,11 +228,12 @@ class Config(_Strict):
         names = [base.name for base in bases]
         if len(set(names)) != len(names):
             raise ValueError("bases: every name may occur once")
-        taken = {*BEHAVIOUR_KINDS, *LADDER, *(f"{name}_knn" for name in self.modalities)}
+        taken = {*BEHAVIOUR_KINDS, *LADDER, *(f"{name}_profile" for name in self.modalities)}
+        taken |= {f"{kind}_{CONTENT}" for kind in BEHAVIOUR_KINDS} | {f"{CONTENT}_knn"}
         for name in names:
             if name in taken or not NAME.fullmatch(name):
                 raise ValueError(f"bases: {name!r} is taken, or has more than letters, digits, '_' and '-'")
-        blocks = {*self.modalities, BEHAVIOUR, CONTEXT}
+        blocks = {*self.modalities, BEHAVIOUR, CONTENT, CONTEXT}
         for base in bases:
             unknown = set(base.blocks) - blocks if base.blocks != "all" else set()
             if unknown:
@@ -283,8 +266,9 @@ def parse_config(raw: Mapping[str, Any], file: str) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        # A mistyped key is also missing under its right name, which says less.
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        # A mistyped key is also missing under its right name, which says less, and of the members of a union
+        # the one that fits furthest is the one that was meant.
+        first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
         where = [part for part in first["loc"] if not UNION_MEMBER.fullmatch(str(part))]
         key = ".".join(str(part) for part in where) or "the config"
         if first["type"] == "extra_forbidden":
@@ -308,8 +292,10 @@ def _check_parameters(config: Config) -> None:
     """Make what has parameters of its own once, so that a bad one is told before anything runs."""
     for modality in config.modalities.values():
         make_encoder(modality.encoder, modality.params)
-    for retriever in config.candidates.retrievers:
-        check_parameters(retriever.kind, retriever.params)
+    given = config.candidates.retrievers
+    for retriever in [] if given == "auto" else given:
+        for grid in retriever.grids:
+            check_parameters(retriever.kind, grid)
     for base in [] if config.bases == "auto" else config.bases:
         make_ranker(base.family, objective=base.objective, params=base.given)
     make_sampler(config.ensemble.sampling, config.ensemble.sampling_params)

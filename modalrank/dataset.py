@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from features.builder import RowBlock
-from features.contract import check_tables, raise_first_failure
+from features.contract import SPLITS, check_tables, raise_first_failure
 from features.errors import DataError
 from features.frame import BoolArray, FloatArray, IntArray
 from features.history import History, IdIndex
@@ -22,6 +22,8 @@ from features.tables import (
     sha256_of_file,
 )
 from modalrank.config import Config, ModalityConfig
+
+STAGES = {split: stage for stage, split in enumerate(SPLITS)}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Dataset:
             n_users=len(self.queries),
             n_items=len(self.items),
             positive_from=self.config.data.positive_from,
+            stages=rows["split"].replace_strict(STAGES, return_dtype=pl.Int64).to_numpy(),
         )
 
     def input_digests(self) -> dict[str, str]:

@@ -52,6 +52,10 @@ class Scored:
         """Return (n_queries + m,) NDCG@k of the (n_rows,) scores."""
         return self._metric(metrics.ndcg, scores, k)
 
+    def recall(self, scores: Values, k: int) -> Values:
+        """Return (n_queries + m,) recall@k of the (n_rows,) scores."""
+        return self._metric(metrics.recall, scores, k)
+
     def all_metrics(self, scores: Values, k: int) -> dict[str, Values]:
         """Return every metric by its name, one value a query."""
         named = {

@@ -5,7 +5,7 @@ A log needs candidates and labels made from hidden interactions; judged lists br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -18,25 +18,69 @@ from features.candidates import Candidates, recall_ceilings
 from features.errors import DataError
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame, concatenate
 from features.history import History
-from features.retrievers import content_retriever, fit_behaviour
+from features.retrievers import content_retrievers, fit_behaviour
 from features.space import Space, with_graph
 from features.splits import forward_cuts, hidden_folds, query_folds
 from modalrank.config import Config
 from modalrank.dataset import Dataset, row_blocks
 from modalrank.encoding import Encodings
+from modalrank.retriever_config import default_retrievers
 from tuning.grids import Trial, pick_setting
 
 Progress = Callable[[str], None]
 Held = Literal["valid", "test"]
+# The fold of training queries that are in no out-of-fold part.
+ALWAYS_LEARNED = -1
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Labelled queries with all their candidates, made a batch at a time when they are asked for.
+
+    Attributes
+    ----------
+    frames
+        Gives the batches; queries for which no source found a candidate are in none.
+    queries
+        (n,) codes of the queries, ascending.
+    total_relevant
+        (n,) positives of each, retrieved or not; None where all are rows.
+    """
+
+    frames: Callable[[], Iterator[RankingFrame]]
+    queries: IntArray
+    total_relevant: IntArray | None
 
 
 @dataclass(frozen=True)
 class Training:
-    """Labelled queries to train on, and the fold in which each is scored out of fold."""
+    """Labelled queries to train on.
+
+    Attributes
+    ----------
+    frame, folds
+        The queries with some of their negatives, and (n_queries,) the fold of each; those of fold
+        ALWAYS_LEARNED are never scored out of fold.
+    lists
+        Fold to the full lists that are scored out of fold.
+    scheme
+        `cross` or `forward`, see `ensembles.oof`.
+    """
 
     frame: RankingFrame
     folds: IntArray
+    lists: Mapping[int, Lists]
     scheme: Literal["cross", "forward"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Interactions as labels, and what may be known of their users without them."""
+
+    fold: int
+    model: FeatureModel
+    truth: History
+    users: IntArray
 
 
 class Form(Protocol):
@@ -46,20 +90,8 @@ class Form(Protocol):
         """Return the training queries."""
         ...
 
-    def held_out(self, split: Held, model: FeatureModel) -> Iterator[RankingFrame]:
-        """Yield the labelled queries of a held-out split in batches."""
-        ...
-
-    def queries(self, split: Held) -> IntArray:
-        """Return the codes of the queries of a held-out split, with candidates or without, ascending."""
-        ...
-
-    def teaching(self, frame: RankingFrame) -> RankingFrame:
-        """Return what a held-out frame has to teach, thinned like the training queries."""
-        ...
-
-    def total_relevant(self, split: Held, queries: IntArray) -> IntArray | None:
-        """Return the number of positives of each query, retrieved or not; None where all are rows."""
+    def held_out(self, split: Held, model: FeatureModel) -> Lists:
+        """Return the labelled queries of a held-out split."""
         ...
 
     def model_before(self, split: Held) -> FeatureModel:
@@ -76,6 +108,7 @@ class LogForm:
         self.train = dataset.history(dataset.in_split("train"))
         self._encoded = encodings.items
         self._require_positives()
+        self._require_times()
         self.trials: list[Trial] = []
         self._lots = np.random.default_rng(self.config.seed)
 
@@ -94,29 +127,47 @@ class LogForm:
         return self.feature_model(self.train, self.items)
 
     def training(self) -> Training:
-        """Return one frame for each label window: hidden folds, or windows of time."""
+        """Return one thinned frame for all label windows, and the full lists of some of their queries."""
         frames, folds = [], []
-        for number, (history, labels) in enumerate(self._windows()):
-            self.progress(f"label window {number + 1}")
-            model = self.feature_model(self.train.take(history), self.items)
-            truth = self.train.take(labels)
-            for candidates in model.generated(_users_with_positive(truth)):
-                frame = self.teaching(model.frame(candidates, labels=_labels(truth, candidates)))
+        windows = self.windows()
+        taught = -(-self.config.labels.queries // len(windows))
+        for number, window in enumerate(windows):
+            self.progress(f"label window {number + 1} of {len(windows)}")
+            for candidates in window.model.generated(self._drawn(window.users, taught)):
+                frame = window.model.frame(candidates, labels=_labels(window.truth, candidates))
+                frame = frame.take_rows(self._thinned(frame))
                 if frame.n_queries:
                     frames.append(frame)
-                    folds.append(np.full(frame.n_queries, number))
+                    folds.append(np.full(frame.n_queries, window.fold))
         if not frames:
             raise DataError(
                 "no candidate source found any hidden positive, expected some to learn from",
                 fix="raise candidates.per_source or add retrievers",
             )
-        scheme: Literal["cross", "forward"] = "cross" if self.config.labels.method == "hide" else "forward"
-        return Training(concatenate(frames), np.concatenate(folds), scheme)
+        scored = [window for window in windows if window.fold != ALWAYS_LEARNED]
+        most = -(-self.config.ensemble.queries // len(scored))
+        lists = {window.fold: self._lists(window, self._drawn(window.users, most)) for window in scored}
+        scheme: Literal["cross", "forward"] = "cross" if self._hides else "forward"
+        return Training(concatenate(frames), np.concatenate(folds), lists, scheme)
 
-    def teaching(self, frame: RankingFrame) -> RankingFrame:
-        """Return the queries that have a positive, with some of their negatives, drawn at random."""
-        negatives = self.config.labels.negatives
-        return frame.take_rows(_sample_negatives(frame.offsets, frame.labels, negatives, self._lots))
+    @property
+    def _hides(self) -> bool:
+        return self.config.labels.method == "hide" or self.config.protocol == "full"
+
+    def _drawn(self, users: IntArray, most: int) -> IntArray:
+        return np.sort(self._lots.permutation(users)[:most])
+
+    def _lists(self, window: Window, users: IntArray) -> Lists:
+        def frames() -> Iterator[RankingFrame]:
+            for candidates in window.model.generated(users):
+                yield window.model.frame(candidates, labels=_labels(window.truth, candidates))
+
+        liked = window.truth.liked[users]
+        return Lists(frames, users, np.asarray(liked.sum(axis=1)).ravel().astype(np.int64))
+
+    def _thinned(self, frame: RankingFrame) -> BoolArray:
+        """Tell the rows to learn from: positives and some of the negatives of queries with a positive."""
+        return _sample_negatives(frame.offsets, frame.labels, self.config.labels.negatives, self._lots)
 
     def model_before(self, split: Held) -> FeatureModel:
         """Return the model of the train split, refitted on valid too before the test of the full protocol."""
@@ -126,20 +177,11 @@ class LogForm:
         history = self.dataset.history(self.dataset.in_split("train", "valid"))
         return self.feature_model(history, _graphed(self.items, history, self.config))
 
-    def held_out(self, split: Held, model: FeatureModel) -> Iterator[RankingFrame]:
-        """Yield generated candidates of every user with a positive in the split."""
+    def held_out(self, split: Held, model: FeatureModel) -> Lists:
+        """Return generated candidates of every user with a positive in the split."""
         truth = self._truth(split)
-        for candidates in self._unmet(model, split).generated(self.queries(split)):
-            yield model.frame(candidates, labels=_labels(truth, candidates))
-
-    def queries(self, split: Held) -> IntArray:
-        """Return the users with a positive in the split."""
-        return _users_with_positive(self._truth(split))
-
-    def total_relevant(self, split: Held, queries: IntArray) -> IntArray:
-        """Return the number of held-out positives of each query."""
-        liked = self._truth(split).liked[queries]
-        return np.asarray(liked.sum(axis=1)).ravel().astype(np.int64)
+        users = _users_with_positive(truth)
+        return self._lists(Window(0, self._unmet(model, split), truth, users), users)
 
     def positives(self, split: Held) -> Candidates:
         """Return the held-out positives as pairs sorted by (query, item)."""
@@ -163,7 +205,7 @@ class LogForm:
         """Fit the retrievers on a history."""
         config, seed = self.config, self.config.seed
         retrievers = [fit_behaviour(kind, history, p, seed=seed) for kind, p in self.params.items()]
-        content = [content_retriever(n, m) for n, m in items.items() if m.graph is not None]
+        content = content_retrievers(items, retrievers, history.popularity)
         return FeatureModel(history, items, self.users, (*retrievers, *content), feature_settings(config))
 
     def _unmet(self, model: FeatureModel, split: Held) -> FeatureModel:
@@ -176,26 +218,56 @@ class LogForm:
     def _truth(self, split: Held) -> History:
         return self.dataset.history(self.dataset.in_split(split))
 
-    def _windows(self) -> list[tuple[BoolArray, BoolArray]]:
+    def windows(self) -> list[Window]:
+        """Return the label windows of the protocol.
+
+        Strict: interactions hidden in train, or later periods of train. Full: the newest interactions,
+        those of valid, are labels too. Where there are times, valid follows the history of train as the
+        test will follow that of both; where there are none, valid is hidden fold by fold from a history
+        that holds the rest of it, so that the newest popularity is a feature with the same meaning as
+        later on test.
+        """
+        if self.config.protocol == "strict":
+            return [self._window(fold, self.train, *masks) for fold, masks in enumerate(self._parts())]
+        n_folds, seed, truth = self.config.labels.folds, self.config.seed, self._truth("valid")
+        if self.train.times is not None:
+            known = [self._window(ALWAYS_LEARNED, self.train, *masks) for masks in self._parts()]
+            users = _users_with_positive(truth)
+            folds = query_folds(len(users), n_folds, seed)
+            newest = [Window(k, self._before_valid, truth, users[folds == k]) for k in range(n_folds)]
+            return [*known, *newest]
+        everything = self.dataset.history(self.dataset.in_split("train", "valid"))
+        folds = np.full(len(everything.users), -1)
+        is_new = self.dataset.in_split("valid")[self.dataset.in_split("train", "valid")]
+        folds[is_new] = hidden_folds(everything.users[is_new], n_folds, seed, hide_single=True)
+        return [self._window(fold, everything, folds != fold, folds == fold) for fold in range(n_folds)]
+
+    def _window(self, fold: int, source: History, history: BoolArray, labels: BoolArray) -> Window:
+        known, truth = source.take(history), source.take(labels)
+        items = self.items if source is self.train else _graphed(self.items, known, self.config)
+        return Window(fold, self.feature_model(known, items), truth, _users_with_positive(truth))
+
+    def _parts(self) -> list[tuple[BoolArray, BoolArray]]:
+        """Return the (history, labels) masks of the windows in train."""
         labels, times = self.config.labels, self.train.times
-        if labels.method == "hide":
+        if labels.method == "hide" or times is None:
             folds = hidden_folds(self.train.users, labels.folds, self.config.seed, times)
             return [(folds != fold, folds == fold) for fold in range(labels.folds)]
-        if times is None:
-            raise DataError(
-                "labels.method 'forward' needs times", fix="name data.columns.time, or use 'hide'"
-            )
         cuts = [*forward_cuts(times, labels.folds), np.inf]
         return [(times < a, (times >= a) & (times < b)) for a, b in pairwise(cuts)]
 
     def _pick_retrievers(self) -> dict[str, dict[str, float]]:
         config, truth = self.config, self._truth("valid")
         params: dict[str, dict[str, float]] = {}
-        for retriever in config.candidates.retrievers:
+        given = config.candidates.retrievers
+        if given == "auto":
+            timed, staged = self.train.times is not None, config.protocol == "full"
+            given = list(default_retrievers(timed=timed, staged=staged))
+        for retriever in given:
             self.progress(f"tune {retriever.kind}")
             params[retriever.kind], trials = pick_setting(
                 retriever.kind,
-                retriever.params,
+                retriever.grids,
                 self.train,
                 truth,
                 k=config.ensemble.k,
@@ -204,6 +276,12 @@ class LogForm:
             )
             self.trials += trials
         return params
+
+    def _require_times(self) -> None:
+        if self.config.labels.method == "forward" and self.train.times is None:
+            raise DataError(
+                "labels.method 'forward' needs times", fix="name data.columns.time, or use 'hide'"
+            )
 
     def _require_positives(self) -> None:
         for split in ("train", "valid", "test"):
@@ -224,32 +302,23 @@ class JudgedForm:
         self._model = FeatureModel(nothing, encodings.items, encodings.users, (), settings)
 
     def training(self) -> Training:
-        """Return the train rows, scored out of fold by groups of queries."""
-        frame = self._frame("train", self._model)
+        """Return the train rows (with those of valid in the full protocol), in folds of queries."""
+        splits = ("train",) if self.config.protocol == "strict" else ("train", "valid")
+        frame = self._frame(splits, self._model)
         folds = query_folds(frame.n_queries, self.config.labels.folds, self.config.seed)
-        return Training(frame, folds, "cross")
+        lists = {fold: _whole(frame.take_queries(np.flatnonzero(folds == fold))) for fold in np.unique(folds)}
+        return Training(frame, folds, lists, "cross")
 
-    def held_out(self, split: Held, model: FeatureModel) -> Iterator[RankingFrame]:
-        """Yield the judged rows of the split."""
-        yield self._frame(split, model)
-
-    def queries(self, split: Held) -> IntArray:
-        """Return the queries that have rows in the split."""
-        return np.unique(self.dataset.query_codes[self.dataset.in_split(split)])
-
-    def teaching(self, frame: RankingFrame) -> RankingFrame:
-        """Return the frame as it is."""
-        return frame
-
-    def total_relevant(self, split: Held, queries: IntArray) -> None:
-        """Return None: every relevant item is a row."""
+    def held_out(self, split: Held, model: FeatureModel) -> Lists:
+        """Return the judged rows of the split."""
+        return _whole(self._frame((split,), model))
 
     def model_before(self, split: Held) -> FeatureModel:
         """Return the feature model, which knows no interaction."""
         return self._model
 
-    def _frame(self, split: str, model: FeatureModel) -> RankingFrame:
-        keep = self.dataset.in_split(split)
+    def _frame(self, splits: tuple[str, ...], model: FeatureModel) -> RankingFrame:
+        keep = self.dataset.in_split(*splits)
         codes = self.dataset.query_codes[keep], self.dataset.item_codes[keep]
         order = np.lexsort((codes[1], codes[0]))
         rows = self.dataset.interactions.filter(keep)[order]
@@ -285,6 +354,10 @@ def _graphed(items: Space, history: History, config: Config) -> Space:
         return items
     known, neighbours = history.popularity > 0, config.candidates.content_neighbours
     return {name: with_graph(modality, known, neighbours) for name, modality in items.items()}
+
+
+def _whole(frame: RankingFrame) -> Lists:
+    return Lists(lambda: iter([frame]), frame.queries[frame.offsets[:-1]], None)
 
 
 def _users_with_positive(history: History) -> IntArray:

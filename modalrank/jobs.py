@@ -30,7 +30,7 @@ from modalrank.scoring import (
 )
 from modalrank.store import URI_VARIABLE, fetch_model, open_store, require_store, tracking_uri
 from modalrank.tracking import Record, record
-from modalrank.training import TrainResult, scored_split, slices_of, train
+from modalrank.training import TrainResult, score_lists, slices_of, train
 
 Say = Callable[[str], None]
 
@@ -92,7 +92,7 @@ def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluat
     encodings = Encodings({}, dict(bundle.model.items), dict(bundle.model.users))
     form = make_form(dataset, encodings, say)
     say(f"score {split}")
-    scored = scored_split(bundle.stack, form, bundle.model, split)
+    scored = score_lists(bundle.stack, form.held_out(split, bundle.model))
     scores = bundle.stack.meta.score(scored.frame)
     k = config.ensemble.k
     values = scored.all_metrics(scores, k)

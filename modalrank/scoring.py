@@ -20,7 +20,7 @@ from features.encoders import Encoded
 from features.errors import DataError
 from features.frame import IntArray
 from features.history import UNKNOWN, History, IdIndex
-from features.retrievers import BEHAVIOUR, content_retriever
+from features.retrievers import BEHAVIOUR, content_retrievers
 from features.space import Space, extended, place
 from features.tables import Columns, read_entities, read_interactions
 from modalrank.bundle import Bundle
@@ -104,8 +104,8 @@ def refreshed(bundle: Bundle, fresh: Fresh, queries: Iterable[str], items: Itera
     item_space = _grown(bundle, "items", model.items, new_items, bundle.items, item_ids, fresh.items)
     user_space = _grown(bundle, "users", model.users, new_users, bundle.queries, query_ids, fresh.users)
     retrievers = [r.resized(len(item_ids)) for r in model.retrievers if r.block == BEHAVIOUR]
-    content = [content_retriever(n, m) for n, m in item_space.items() if m.graph is not None]
     known = model.history.resized(len(query_ids), len(item_ids))
+    content = content_retrievers(item_space, retrievers, known.popularity)
     if history is not None:
         known = _coded_history(history, query_ids, item_ids, model.history.positive_from)
     grown = FeatureModel(known, item_space, user_space, (*retrievers, *content), model.settings)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ensembles import MetaLearner, apply_draw, climb, make_meta, make_sampler
+from ensembles import MetaLearner, ScoreFrame, make_meta
 from ensembles.gate import Interval, Step, bootstrap_mean
-from ensembles.meta import teaching_queries
-from ensembles.oof import fit_base, out_of_fold, to_score_frame
-from ensembles.score_frame import ScoreFrame
+from ensembles.oof import fit_base, oof_parts, without_folds
 from ensembles.score_frame import concatenate as concatenate_scores
 from ensembles.stack import Stack
 from features.builder import CONTEXT as CONTEXT_BLOCK
 from features.builder import FeatureModel
-from features.frame import RankingFrame, concatenate
+from features.frame import RankingFrame
 from modalrank.bases import BaseSet, base_set
 from modalrank.config import Config
 from modalrank.dataset import Dataset
@@ -35,11 +34,14 @@ from modalrank.evaluation import (
     pattern_slices,
     query_pattern_slices,
 )
-from modalrank.forms import Form, Held, JudgedForm, LogForm, Training, make_form
+from modalrank.forms import Held, JudgedForm, Lists, LogForm, Training, make_form
+from modalrank.ladder import fit_ladder
+from rankers.protocol import Ranker
 from tuning.grids import Trial
 
 logger = logging.getLogger(__name__)
 
+QUERIES_AT_ONCE = 500
 CONTEXT = ("behaviour.log_popularity", "context.log_activity")
 
 
@@ -104,61 +106,60 @@ class Stages:
 def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainResult:
     """Run the whole line on a data set, in memory: nothing is written.
 
+    Under the strict protocol the rungs of the ladder are judged on the lists of validation; under the full
+    one on the out-of-fold lists of the newest label windows, which are made of validation.
+
     Raises
     ------
     DataError
         If the data breaks the contract, or there is nothing to learn from.
     """
-    stages, config = Stages(say), dataset.config
-    with stages.stage("encode the modalities"):
+    config, stages = dataset.config, Stages(say)
+    strict = config.protocol == "strict"
+    with stages.stage("encode"):
         encodings = fit_encoders(dataset, say)
-    with stages.stage("tune the retrievers"):
-        form = make_form(dataset, encodings, say)
+    form = make_form(dataset, encodings, say)
+    with stages.stage("fit behaviour models"):
         before_valid = form.model_before("valid")
-    with stages.stage("make the training queries"):
+    with stages.stage("make training queries"):
         training = form.training()
         bases = base_set(config, before_valid, training.frame)
-    with stages.stage("train the bases"):
-        oof = _out_of_fold_scores(bases, training, config, say)
-        fitted = _fit_stack(bases, training.frame, make_meta("best_single"), config, say)
-    full = config.protocol == "full"
-    lessons = [training.frame] if full else []
-    del training  # the largest thing in memory, and of no more use under the strict protocol
+    with stages.stage("score out of fold"):
+        oof = _out_of_fold(bases, training, config, say)
+    with stages.stage("fit bases"):
+        frame = training.frame
+        del training  # with its windows the largest thing in memory
+        rankers = _fit_bases(bases, frame, config, say)
+        del frame
+    untold = Stack(rankers, bases.modality, CONTEXT, make_meta("best_single"))
     with stages.stage("score validation"):
-        frames = form.held_out("valid", before_valid)
-        valid = _scored(fitted, _also_taught(frames, form, lessons) if full else frames, form, "valid")
+        judge = score_lists(untold, form.held_out("valid", before_valid)) if strict else oof
     with stages.stage("climb the ladder"):
-        metas = _fit_metas(config, oof, valid, say)
-        valid_scores = _scores_of(valid, metas)
-        valid_ndcg = {name: valid.ndcg(scores, config.ensemble.k) for name, scores in valid_scores.items()}
-        ladder = [(name, valid_ndcg[name]) for name in metas]
-        chosen, steps = climb(ladder, n_draws=config.ensemble.bootstrap_draws, seed=config.seed)
-    stack = replace(fitted, meta=metas[chosen])
-    if full:
-        with stages.stage("refit with validation"):
-            stack, metas = _refit(config, bases, concatenate(lessons), oof, valid, metas, chosen, say)
+        ladder = fit_ladder(config, oof.frame if strict else None, judge, say)
+    stack = replace(untold, meta=ladder.metas[ladder.chosen])
     with stages.stage("score test"):
         model = form.model_before("test")
-        test = _scored(stack, form.held_out("test", model), form, "test")
-        test_scores = _scores_of(test, metas)
-        test_ndcg = {name: test.ndcg(scores, config.ensemble.k) for name, scores in test_scores.items()}
+        test = score_lists(stack, form.held_out("test", model))
+        test_scores = _base_scores(test) | _meta_scores(ladder.metas, test.frame)
     with stages.stage("evaluate"):
-        draws = config.ensemble.bootstrap_draws
-        every = test.all_metrics(test_scores[chosen], config.ensemble.k)
-        roles = {name: _role(read) for name, read in bases.blocks.items()} | dict.fromkeys(metas, "meta")
+        k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
+        valid_ndcg = {n: judge.ndcg(s, k) for n, s in (_base_scores(judge) | ladder.scores).items()}
+        test_ndcg = {n: test.ndcg(s, k) for n, s in test_scores.items()}
+        every = test.all_metrics(test_scores[ladder.chosen], k)
+        roles = {n: _role(read) for n, read in bases.blocks.items()} | dict.fromkeys(ladder.metas, "meta")
         result = TrainResult(
             dataset=dataset,
             encodings=encodings,
             model=model,
             stack=stack,
             blocks=dict(bases.blocks),
-            valid=valid,
+            valid=judge,
             test=test,
             test_scores=test_scores,
-            standings=leaderboard(valid_ndcg, test_ndcg, roles, chosen, steps, draws),
-            steps=steps,
+            standings=leaderboard(valid_ndcg, test_ndcg, roles, ladder.chosen, ladder.steps, draws),
+            steps=ladder.steps,
             metrics={name: bootstrap_mean(values, draws) for name, values in every.items()},
-            slices=slices_of(form, model, test, test_scores[chosen], config.ensemble.k),
+            slices=slices_of(form, model, test, test_scores[ladder.chosen], k),
             ceilings=form.ceilings() if isinstance(form, LogForm) else {},
             trials=form.trials if isinstance(form, LogForm) else [],
             seconds=stages.seconds,
@@ -186,104 +187,83 @@ def slices_of(
     ]
 
 
-def scored_split(stack: Stack, form: Form, model: FeatureModel, split: Held) -> Scored:
-    """Score a held-out split with a stack."""
-    return _scored(stack, form.held_out(split, model), form, split)
+def score_lists(stack: Stack, lists: Lists) -> Scored:
+    """Score full lists with the bases of a stack."""
+    return _gathered([(stack, lists)])
 
 
-def _scored(stack: Stack, frames: Iterable[RankingFrame], form: Form, split: Held) -> Scored:
-    parts, queries, items = [], [], []
-    for frame in frames:
-        parts.append(stack.base_scores(frame))
-        queries.append(frame.queries[frame.offsets[:-1]])
-        items.append(frame.items)
-    codes = np.concatenate(queries)
+def _gathered(parts: Iterable[tuple[Stack, Lists]]) -> Scored:
+    """Score each lists with its own stack, and put the parts behind each other."""
+    frames, queries, items, totals, unreached = [], [], [], [], []
+    for stack, lists in parts:
+        here = []
+        for frame in _ahead(lists.frames()):
+            frames.append(stack.base_scores(frame))
+            items.append(frame.items)
+            here.append(frame.queries[frame.offsets[:-1]])
+        codes = np.concatenate([np.zeros(0, dtype=np.int64), *here])
+        queries.append(codes)
+        unreached.append(np.setdiff1d(lists.queries, codes))
+        if lists.total_relevant is not None:
+            totals.append(lists.total_relevant[np.searchsorted(lists.queries, codes)])
     return Scored(
-        concatenate_scores(parts),
-        codes,
+        concatenate_scores(frames),
+        np.concatenate(queries),
         np.concatenate(items),
-        form.total_relevant(split, codes),
-        np.setdiff1d(form.queries(split), codes),
+        np.concatenate(totals) if totals else None,
+        np.concatenate(unreached),
     )
 
 
-def _also_taught(
-    frames: Iterable[RankingFrame], form: Form, lessons: list[RankingFrame]
-) -> Iterator[RankingFrame]:
-    """Pass frames on, and keep of each what it has to teach."""
-    for frame in frames:
-        lessons.append(form.teaching(frame))
-        yield frame
+def _ahead(frames: Iterator[RankingFrame]) -> Iterator[RankingFrame]:
+    """Make the next frame while the last one is being scored."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = pool.submit(next, frames, None)
+            yield frame
 
 
-def _out_of_fold_scores(
-    bases: BaseSet, training: Training, config: Config, say: Callable[[str], None]
-) -> ScoreFrame:
-    frame, folds = training.frame, training.folds
-    scores = out_of_fold(bases.bases, frame, folds, scheme=training.scheme, seed=config.seed, progress=say)
-    names = tuple(base.name for base in bases.bases)
-    oof = to_score_frame(frame, scores, names, bases.modality, CONTEXT)
-    if training.scheme == "forward":
-        return oof.take_queries(np.flatnonzero(folds > folds.min()))
-    return oof
+def _out_of_fold(bases: BaseSet, training: Training, config: Config, say: Callable[[str], None]) -> Scored:
+    """Score the full lists of every part of the folds with bases that did not learn from it."""
+    parts = oof_parts(list(training.lists), training.frame.n_rows, training.scheme)
+
+    def scored_parts() -> Iterator[tuple[Stack, Lists]]:
+        for number, folds in enumerate(parts):
+            frame = without_folds(training.frame, training.folds, folds, training.scheme)
+            if frame.n_queries:
+                say(f"part {number + 1} of {len(parts)}")
+                rankers = _fit_bases(bases, frame, config, lambda _: None)
+                stack = Stack(rankers, bases.modality, CONTEXT, make_meta("best_single"))
+                yield from ((stack, training.lists[fold]) for fold in folds)
+
+    return _gathered(scored_parts())
 
 
-def _fit_stack(
-    bases: BaseSet, frame: RankingFrame, meta: MetaLearner, config: Config, say: Callable[[str], None]
-) -> Stack:
+def _fit_bases(
+    bases: BaseSet, frame: RankingFrame, config: Config, say: Callable[[str], None]
+) -> dict[str, Ranker]:
     fitted = {}
     for base in bases.bases:
-        say(f"base {base.name}, all folds")
+        say(f"base {base.name}")
         fitted[base.name] = fit_base(base, frame, config.seed)
-    return Stack(fitted, bases.modality, CONTEXT, meta)
+    return fitted
 
 
-def _fit_metas(
-    config: Config, oof: ScoreFrame, valid: Scored, say: Callable[[str], None]
-) -> dict[str, MetaLearner]:
-    """Fit the rungs of the ladder, simplest first.
-
-    The best single base is chosen on validation (with the out-of-fold queries where both are alike, as in
-    judged lists), because hidden training interactions can follow another distribution than later ones;
-    the others learn from sampled out-of-fold queries only, so that validation can judge them.
-    """
-    ensemble = config.ensemble
-    sampler = make_sampler(ensemble.sampling, ensemble.sampling_params)
-    drawn = apply_draw(oof, sampler(oof, np.random.default_rng(config.seed)))
-    judged = config.data.form == "judged"
-    metas: dict[str, MetaLearner] = {}
-    for name in ensemble.ladder:
-        say(f"meta-learner {name}")
-        meta = make_meta(name, k=ensemble.k, seed=config.seed, threads=config.threads)
-        if name == "best_single":
-            metas[name] = meta.fit(concatenate_scores([oof, valid.frame]) if judged else valid.frame)
-        else:
-            metas[name] = meta.fit(drawn)
-    return metas
+def _meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str, Values]:
+    """Return the (n_rows,) scores of all meta-learners, a part of the queries at a time to save memory."""
+    scores = {name: np.empty(len(frame.labels)) for name in metas}
+    for start in range(0, frame.n_queries, QUERIES_AT_ONCE):
+        stop = min(start + QUERIES_AT_ONCE, frame.n_queries)
+        part = frame.take_queries(np.arange(start, stop))
+        for name, meta in metas.items():
+            scores[name][frame.offsets[start] : frame.offsets[stop]] = meta.score(part)
+    return scores
 
 
-def _refit(
-    config: Config,
-    bases: BaseSet,
-    taught: RankingFrame,
-    oof: ScoreFrame,
-    valid: Scored,
-    metas: dict[str, MetaLearner],
-    chosen: str,
-    say: Callable[[str], None],
-) -> tuple[Stack, dict[str, MetaLearner]]:
-    """Learn from validation too, now that it has chosen: its scores are out of fold for the first bases."""
-    everything = concatenate_scores([oof, valid.frame.take_queries(teaching_queries(valid.frame))])
-    best = metas["best_single"]
-    metas = _fit_metas(config, everything, valid, say) | {"best_single": best}
-    return _fit_stack(bases, taught, metas[chosen], config, say), metas
-
-
-def _scores_of(scored: Scored, metas: dict[str, MetaLearner]) -> dict[str, Values]:
-    """Return the (n_rows,) scores of all bases and meta-learners by name."""
-    frame = scored.frame
-    scores = {name: frame.scores[:, column] for column, name in enumerate(frame.bases)}
-    return scores | {name: meta.score(frame) for name, meta in metas.items()}
+def _base_scores(scored: Scored) -> dict[str, Values]:
+    """Return the (n_rows,) scores of all bases by name."""
+    return {name: scored.frame.scores[:, column] for column, name in enumerate(scored.frame.bases)}
 
 
 def _role(blocks: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ above 0. A query without a relevant item has no value and gets NaN; `mean_of` le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import DataError
+from features.per_query import rows_by_size
 
 Values = NDArray[np.float64]
 Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
@@ -45,7 +46,7 @@ def rank_order(scores: Numbers, offsets: IntArray, seed: int = 0) -> IntArray:
     negated = -np.asarray(scores, dtype=np.float64)
     lottery = np.random.default_rng(seed).random(len(scores))
     order = np.empty(len(scores), dtype=np.int64)
-    for rows in _rows_by_size(offsets):
+    for rows in rows_by_size(offsets):
         shuffled = np.take_along_axis(rows, np.argsort(lottery[rows], axis=1), axis=1)
         ranks = np.argsort(negated[shuffled], axis=1, kind="stable")
         order[rows] = np.take_along_axis(shuffled, ranks, axis=1)
@@ -232,20 +233,10 @@ def _rank(
     )
 
 
-def _rows_by_size(offsets: IntArray) -> Iterator[IntArray]:
-    """Yield the (n, size) row numbers of the queries of each size.
-
-    Sorting the rows of such a matrix is 20 times faster than one sort by query and score.
-    """
-    sizes, starts = np.diff(offsets), offsets[:-1]
-    for size in np.unique(sizes):
-        yield starts[sizes == size][:, None] + np.arange(size)
-
-
 def _best_first(labels: Numbers, offsets: IntArray) -> Values:
     """Return the (n_rows,) labels of every query from the highest to the lowest."""
     best = np.empty(len(labels))
-    for rows in _rows_by_size(offsets):
+    for rows in rows_by_size(offsets):
         best[rows] = np.sort(labels[rows].astype(np.float64), axis=1)[:, ::-1]
     return best
 

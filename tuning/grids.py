@@ -14,7 +14,12 @@ from features.retrievers import Retriever, fit_behaviour
 from rankers.metrics import mean_of, ndcg
 
 Grid = Mapping[str, float | Sequence[float]]
+# All settings are compared on FIRST_USERS, the FINALISTS on up to MAX_USERS.
 MAX_USERS = 3000
+FIRST_USERS = 1000
+FINALISTS = 4
+# What only takes the noise out of a model is left for the model that is kept.
+ONCE: Mapping[str, Mapping[str, float]] = {"als": {"repeats": 1}}
 
 
 @dataclass(frozen=True)
@@ -26,47 +31,71 @@ class Trial:
     ndcg: float
 
 
-def settings(grid: Grid) -> list[dict[str, float]]:
-    """Return every combination of the listed values; a plain value is a list of one.
+def settings(grids: Sequence[Grid]) -> list[dict[str, float]]:
+    """Return every combination of the listed values of each grid; a plain value is a list of one.
 
-    >>> settings({"l2": [100, 300], "neighbours": 200})
-    [{'l2': 100, 'neighbours': 200}, {'l2': 300, 'neighbours': 200}]
+    >>> settings([{"l2": [100, 300], "neighbours": 200}, {"l2": 10}])
+    [{'l2': 100, 'neighbours': 200}, {'l2': 300, 'neighbours': 200}, {'l2': 10}]
     """
-    values = [value if isinstance(value, Sequence) else [value] for value in grid.values()]
-    return [dict(zip(grid, combination, strict=True)) for combination in itertools.product(*values)]
+    combinations = []
+    for grid in grids:
+        values = [value if isinstance(value, Sequence) else [value] for value in grid.values()]
+        combinations += [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*values)]
+    return combinations
 
 
 def pick_setting(
-    kind: str, grid: Grid, history: History, held_out: History, *, k: int, exclude_seen: bool, seed: int
+    kind: str,
+    grids: Sequence[Grid],
+    history: History,
+    held_out: History,
+    *,
+    k: int,
+    exclude_seen: bool,
+    seed: int,
 ) -> tuple[dict[str, float], list[Trial]]:
     """Return the best setting of a behaviour retriever fitted on `history`, and all trials.
 
-    A grid with one combination is returned as it is, without a trial.
+    A single combination is returned as it is, without a trial. Many are thinned by successive halving
+    (Jamieson and Talwalkar, AISTATS 2016): all of them on some users, the best on more.
     """
-    combinations = settings(grid)
+    combinations = settings(grids)
     if len(combinations) == 1:
         return combinations[0], []
-    trials = []
-    for params in combinations:
-        retriever = fit_behaviour(kind, history, params, seed=seed)
-        values = list_ndcg(retriever, history, held_out, k=k, exclude_seen=exclude_seen, seed=seed)
-        trials.append(Trial(kind, params, mean_of(values).mean))
+
+    def tried(params: dict[str, float], n_users: int) -> Trial:
+        retriever = fit_behaviour(kind, history, {**params, **ONCE.get(kind, {})}, seed=seed)
+        values = list_ndcg(
+            retriever, history, held_out, k=k, exclude_seen=exclude_seen, seed=seed, n_users=n_users
+        )
+        return Trial(kind, params, mean_of(values).mean)
+
+    if len(combinations) > FINALISTS:
+        first = [tried(params, FIRST_USERS) for params in combinations]
+        combinations = [trial.params for trial in sorted(first, key=lambda trial: -trial.ndcg)][:FINALISTS]
+    trials = [tried(params, MAX_USERS) for params in combinations]
     return max(trials, key=lambda trial: trial.ndcg).params, trials
 
 
 def list_ndcg(
-    retriever: Retriever, history: History, held_out: History, *, k: int, exclude_seen: bool, seed: int
+    retriever: Retriever,
+    history: History,
+    held_out: History,
+    *,
+    k: int,
+    exclude_seen: bool,
+    seed: int,
+    n_users: int = MAX_USERS,
 ) -> np.ndarray:
     """Return NDCG@k of the retriever's own lists, one value a user with a held-out positive.
 
-    At most MAX_USERS users, drawn by `seed`, are looked at.
+    At most `n_users` users, drawn by `seed`, are looked at.
     """
     users = np.unique(held_out.users[held_out.is_positive])
-    if len(users) > MAX_USERS:
-        users = np.sort(np.random.default_rng(seed).choice(users, MAX_USERS, replace=False))
+    users = np.sort(np.random.default_rng(seed).permutation(users)[:n_users])
     values = []
     for batch in user_batches(users, history.n_items):
-        scores = retriever.scores(history.liked[batch])
+        scores = retriever.scores(history, batch)
         if exclude_seen:
             scores[history.seen[batch].toarray() > 0] = np.nan
         truth = held_out.liked[batch].toarray()

@@ -5,11 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ensembles import greedy
 from ensembles.greedy import GreedySelection
-from ensembles.meta import mean_ndcg
 from features.per_query import z_scores
-from tests.ensembles.planted import complementary, from_lists
+from tests.ensembles.planted import complementary
 
 
 def test_greedy_weights_are_shares() -> None:
@@ -40,38 +38,6 @@ def test_greedy_score_is_the_weighted_mean_of_z_scores() -> None:
     meta = GreedySelection().fit(frame)
     expected = z_scores(frame.scores, frame.offsets) @ np.array(list(meta.weights_.values()))
     np.testing.assert_allclose(meta.score(frame), expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("k", [1, 3, 10, 100])
-def test_compare_mean_ndcg_agrees_with_the_metric(k: int) -> None:
-    frame = complementary(60, 0, noise_base=True)
-    generator = np.random.default_rng(0)
-    frame = replace(
-        frame,
-        labels=generator.integers(0, 4, len(frame.labels)).astype(np.float32),
-        query_weights=generator.uniform(0.5, 2.0, 60).astype(np.float32),
-    )
-    bag = greedy._compare(frame, k, generator)
-    expected = [mean_ndcg(column, frame, k, 0) for column in frame.scores.T]
-    np.testing.assert_allclose(bag.mean_ndcg(bag.jitter), expected, rtol=1e-12)
-
-
-def test_compare_ties_are_broken_at_random_not_by_row() -> None:
-    # a constant base with the positive always first: NDCG is that of a random order of 4
-    frame = from_lists([[[1.0]] * 4] * 4000, labels=[[1, 0, 0, 0]] * 4000)
-    bag = greedy._compare(frame, 10, np.random.default_rng(0))
-    expected = np.mean(1.0 / np.log2(np.arange(4) + 2.0))
-    assert bag.mean_ndcg(bag.jitter)[0] == pytest.approx(expected, abs=0.02)
-
-
-def test_draw_bag_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = from_lists([[[1.0]] * 4] * 100, labels=[[1, 0, 0, 0]] * 90 + [[0, 0, 0, 0]] * 10)
-    assert len(greedy._draw_bag(frame, 0.5, np.random.default_rng(0))) == 45
-    monkeypatch.setattr(greedy, "LARGEST_BAG", 42)
-    bag = greedy._draw_bag(frame, 0.5, np.random.default_rng(0))
-    assert len(bag) == len(np.unique(bag)) == 10
-    monkeypatch.setattr(greedy, "LARGEST_BAG", 1)
-    assert len(greedy._draw_bag(frame, 0.5, np.random.default_rng(0))) == 1
 
 
 def test_greedy_seed_decides() -> None:

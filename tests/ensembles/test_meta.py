@@ -22,7 +22,9 @@ NAN = np.nan
 
 
 def test_ladder_goes_from_simple_to_complex() -> None:
-    assert LADDER == ("best_single", "rank_fusion", "greedy", "linear_stack", "lambdamart")
+    chosen_settings = ("best_single", "rank_fusion", "greedy", "tuned_fusion")
+    assert LADDER == (*chosen_settings, "linear_stack", "lambdamart", "average")
+    assert [name for name in LADDER if make_meta(name).settings_only] == list(chosen_settings)
 
 
 @pytest.mark.parametrize("name", LADDER)

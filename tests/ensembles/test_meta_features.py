@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ensembles.meta_features import list_ranks, normalised_features, opinions_per_query, weighted_sum
+from ensembles.meta_features import list_ranks, normalised_features, opinions_per_query
+from features.per_query import weighted_sum
 from tests.ensembles.planted import complementary, from_lists, shuffle_within_queries
 
 NAN = np.nan

@@ -4,8 +4,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ensembles.oof import STOPPING_SHARE, Base, fit_base, out_of_fold, to_score_frame
+from ensembles import oof
+from ensembles.oof import (
+    STOPPING_SHARE,
+    Base,
+    fit_base,
+    oof_parts,
+    out_of_fold,
+    to_score_frame,
+    without_folds,
+)
 from features.frame import RankingFrame
 from rankers import make_ranker, mean_of, ndcg
 
@@ -137,6 +148,43 @@ def test_out_of_fold_forward_learns_from_earlier_folds_only_and_leaves_the_first
     for fold, memory in enumerate(made, start=1):
         assert learned_from(memory) == set(query_codes(frame)[folds < fold].tolist())
     np.testing.assert_array_equal(np.isnan(scores[:, 0]), np.repeat(folds == 0, frame.group_sizes))
+
+
+@pytest.mark.parametrize("scheme", ["cross", "forward"])
+def test_out_of_fold_negative_folds_are_learned_from_always_and_never_scored(scheme):
+    frame = noise_frame()
+    folds = folds_of(frame) - 1
+    base, made = remembering()
+    scores = out_of_fold([base], frame, folds, scheme=scheme, seed=0)
+    always = set(query_codes(frame)[folds < 0].tolist())
+    assert len(made) == N_FOLDS - 1
+    for fold, memory in enumerate(made):
+        assert always <= learned_from(memory)
+        held = set(query_codes(frame)[folds == fold].tolist())
+        assert not held & learned_from(memory)
+    np.testing.assert_array_equal(np.isnan(scores[:, 0]), np.repeat(folds < 0, frame.group_sizes))
+
+
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=20), st.sets(st.integers(0, 4), min_size=1))
+def test_without_folds_leaves_out_the_held_and_forward_what_is_later_too(drawn, held):
+    folds = np.array(drawn)
+    frame = noise_frame(n_queries=len(folds))
+    codes = query_codes(frame)
+    cross = query_codes(without_folds(frame, folds, sorted(held), "cross"))
+    assert cross.tolist() == codes[[fold not in held for fold in drawn]].tolist()
+    forward = query_codes(without_folds(frame, folds, sorted(held), "forward"))
+    assert forward.tolist() == codes[folds < min(held)].tolist()
+
+
+@given(st.integers(1, 20), st.sampled_from(["cross", "forward"]), st.integers(0, 2 * oof.LARGE))
+def test_oof_parts_hold_every_fold_once(n_folds, scheme, n_rows):
+    parts = oof_parts(range(n_folds), n_rows, scheme)
+    assert sorted(fold for part in parts for fold in part) == list(range(n_folds))
+    if scheme == "forward" or n_rows <= oof.LARGE:
+        assert parts == [[fold] for fold in range(n_folds)]
+    else:
+        assert len(parts) == min(n_folds, 2)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_out_of_fold_scores_go_to_their_rows_and_bases():

@@ -63,7 +63,8 @@ class TableRetriever:
     table: np.ndarray
     block: str = "behaviour"
 
-    def scores(self, liked: sparse.csr_array) -> np.ndarray:
+    def scores(self, history: History, users: np.ndarray) -> np.ndarray:
+        liked = history.liked[users]
         assert np.array_equal(np.diff(liked.indptr), np.ones(liked.shape[0]))
         return self.table[liked.indices].astype(np.float32)
 

@@ -60,6 +60,8 @@ def hand_model(items: Space | None = None, users: Space | None = None, **setting
         ("text.mean", [0.7, NAN, -0.5, NAN, NAN, 0.4, NAN]),
         ("text.max", [0.8, NAN, 0.0, NAN, NAN, 0.8, NAN]),
         ("text.last", [0.8, NAN, 0.0, NAN, NAN, NAN, NAN]),
+        # The half-life is last_k = 1 item: user 2 has weights 1, 1/2 and 1/4 for 3 (no text), 2 and 0.
+        ("text.recent", [(0.8 + 0.6 / 2) / 1.5, NAN, -0.5 / 1.5, NAN, NAN, 0.8 * 0.5 / 0.75, NAN]),
         ("text.contrast", [0.7 + 0.6, NAN, -0.5 - 1.0, NAN, NAN, NAN, NAN]),
         ("text.present", [1, 0, 1, 1, 0, 1, 1]),
         ("text.component_0", [3, NAN, -1, 3, NAN, 0, 2]),
@@ -93,6 +95,16 @@ def test_frame_behaviour_and_context_hand_computed():
     np.testing.assert_allclose(
         column(frame, "context.log_activity"), np.log1p([3, 3, 3, 1, 1, 3, 0]), rtol=1e-6
     )
+    expected = {
+        # Times run from 10 to 30; item 4 was met once, at the end.
+        "behaviour.age": [0.5, 1, 0, 0.5, 1, 0.5, 1],
+        "behaviour.idle": [0.5, 0, 0, 0.5, 0, 0.5, 1],
+        "context.text.coverage": [1, 1, 1, 0, 0, 2 / 3, 0],
+        # The two liked vectors of user 0 are at a right angle, those of user 2 have the cosine .6.
+        "context.text.breadth": [*[1 - np.sqrt(0.5)] * 3, NAN, NAN, 1 - np.sqrt(0.8), NAN],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(column(frame, name), values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_frame_smooth_popularity_is_the_weighted_mean_of_the_neighbours():
@@ -139,6 +151,8 @@ def test_frame_retriever_scores_with_z_and_rank_within_the_query():
         "two.z": [0, NAN, NAN, 0, 0, NAN],
         "two.rank": [0.75, NAN, NAN, 0.75, 1, NAN],
         "context.opinions": [2, 1, 0, 2, 2, 1],
+        "context.disagreement": [(0.75 - 1 / 3) / 2, 0, 0, 0.125, 0.125, 0],
+        "one.unit": [0, 0.5, NAN, 1, 0.5, 0.5],
     }
     for name, values in expected.items():
         np.testing.assert_allclose(column(frame, name), values, rtol=1e-6, atol=1e-7, err_msg=name)
@@ -190,4 +204,5 @@ def test_frame_without_times_or_dislikes_has_neither_last_nor_contrast():
     settings = FeatureSettings(last_k=0, contrast=False)
     names = FeatureModel(liked_only, {"text": TEXT}, {}, (), settings).frame(PAIRS).feature_names
     assert {"text.mean", "text.max"} < set(names)
-    assert not {"text.last", "text.contrast"} & set(names)
+    absent = {"text.last", "text.recent", "text.contrast", "behaviour.age", "behaviour.idle"}
+    assert not absent & set(names)

@@ -165,7 +165,7 @@ def permuted(modality: ModalityVectors, new_code: np.ndarray) -> ModalityVectors
 def assert_same_values(after: RankingFrame, before: RankingFrame, rows: np.ndarray) -> None:
     """Compare up to the rounding of sums in another order, which may part or join the ranks of equals."""
     assert after.feature_names == before.feature_names
-    is_rank = np.array([name.endswith(".rank") for name in before.feature_names])
+    is_rank = np.array([name.endswith((".rank", ".disagreement")) for name in before.feature_names])
     got, expected = after.features[rows], before.features
     np.testing.assert_allclose(got[:, ~is_rank], expected[:, ~is_rank], rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(got[:, is_rank], expected[:, is_rank], atol=1.01 / N_ITEMS)

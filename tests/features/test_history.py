@@ -125,9 +125,23 @@ def test_recent_equal_times_go_by_item_and_not_by_row():
         np.testing.assert_array_equal(history.recent(2).toarray(), [[1, 1, 0]])
 
 
-def test_recent_without_times_raises():
-    with pytest.raises(ValueError, match="need times"):
-        replace(HISTORY, times=None).recent(1)
+def test_recent_and_recency_without_times_raise():
+    for view in ("recent", "recency"):
+        with pytest.raises(ValueError, match="need times"):
+            getattr(replace(HISTORY, times=None), view)(1)
+
+
+@pytest.mark.parametrize(("half_life", "half"), [(1, 0.5), (2, np.sqrt(0.5))])
+def test_recency_halves_the_weight_every_half_life_items_back(half_life, half):
+    weights = HISTORY.recency(half_life)
+    assert weights.dtype == np.float32
+    expected = [[half, 1, 0, half**2, 0], [0] * 5, [0, 1, 0, half, 0], [0] * 5]
+    np.testing.assert_allclose(weights.toarray(), expected, rtol=1e-6)
+
+
+def test_recency_item_liked_again_counts_once_at_its_last_time():
+    history = history_of([(0, 0, 1.0, 1), (0, 1, 1.0, 2), (0, 0, 1.0, 3)], 1, 2)
+    np.testing.assert_array_equal(history.recency(1).toarray(), [[1, 0.5]])
 
 
 interactions = st.lists(
@@ -144,6 +158,16 @@ def test_recent_equals_a_plain_loop(rows, k):
         for item in list(dict.fromkeys(item for _, item in mine))[:k]:
             expected[user, item] = 1
     np.testing.assert_array_equal(history_of(rows, 4, 6).recent(k).toarray(), expected)
+
+
+@given(interactions, st.randoms(use_true_random=False), st.sampled_from([0.5, 1.0, 5.0]))
+def test_recency_weighs_what_is_liked_in_any_order_of_the_rows(rows, random, half_life):
+    history = history_of(rows, 4, 6)
+    weights = history.recency(half_life)
+    shuffled = history_of(random.sample(rows, len(rows)), 4, 6).recency(half_life)
+    np.testing.assert_array_equal(weights.toarray(), shuffled.toarray())
+    np.testing.assert_array_equal(weights.toarray() > 0, history.liked.toarray() > 0)
+    np.testing.assert_array_equal((weights == 1).toarray(), history.recent(1).toarray() > 0)
 
 
 @given(interactions, st.randoms(use_true_random=False))
@@ -178,3 +202,21 @@ def test_resized_new_users_and_items_have_nothing():
     assert grown.seen.nnz == HISTORY.seen.nnz
     np.testing.assert_array_equal(grown.popularity, [*HISTORY.popularity, 0, 0, 0])
     np.testing.assert_array_equal(grown.activity, [*HISTORY.activity, 0, 0])
+
+
+def test_places_count_the_liked_items_from_the_newest():
+    rows = [(0, 2, 1.0, 5), (0, 1, 1.0, 9), (0, 3, 0.0, 10), (0, 2, 1.0, 7), (1, 0, 1.0, 1)]
+    places = history_of(rows, 3, 4).places.toarray()
+    np.testing.assert_array_equal(places, [[0, 1, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+
+
+def test_last_times_are_those_of_any_interaction():
+    rows = [(0, 2, 1.0, 5), (0, 1, 0.0, 9), (2, 0, 1.0, -3)]
+    np.testing.assert_array_equal(history_of(rows, 3, 4).last_times, [9, np.nan, -3])
+
+
+@pytest.mark.parametrize("what", ["places", "last_times"])
+def test_places_and_last_times_without_times_raise(what):
+    timeless = replace(history_of([(0, 0, 1.0, 0)], 1, 1), times=None)
+    with pytest.raises(ValueError, match="need times"):
+        getattr(timeless, what)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from features import item_models
+from features import item_models, nearest
 from features.item_models import content_knn, ease, item_knn, keep_strongest, rp3beta, unit_rows
 from tests.features.planted import liked_of
 
@@ -49,21 +49,26 @@ def rp3beta_reference(x, alpha, beta):
     return w
 
 
-def ease_reference(x, l2):
+def ease_reference(x, l2, damping=0.0, user_damping=0.0):
     """Solve the ridge regression of each item on all the others, with its own weight fixed to 0."""
     n = x.shape[1]
+    user, item = (np.maximum(x.sum(axis=axis), 1) for axis in (1, 0))
+    likes = x
+    x = user[:, None] ** -user_damping * x * item**-damping
+    x = x / np.sqrt((x**2).sum() / likes.sum())
     w = np.zeros((n, n))
     for j in range(n):
         others = [i for i in range(n) if i != j]
         a = x[:, others]
         w[others, j] = np.linalg.solve(a.T @ a + l2 * np.eye(n - 1), a.T @ x[:, j])
-    return w
+    return w * item[:, None] ** -damping * item**damping
 
 
 MODELS = {
     "item_knn": (item_knn, item_knn_reference, {"shrink": 2.5}),
     "rp3beta": (rp3beta, rp3beta_reference, {"alpha": 0.7, "beta": 0.4}),
     "ease": (ease, ease_reference, {"l2": 3.0}),
+    "damped_ease": (ease, ease_reference, {"l2": 3.0, "damping": 0.3, "user_damping": 0.6}),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -122,6 +127,17 @@ def test_ease_primal_equals_dual():
     primal = ease(liked_of(np.vstack([x, x, x])), l2=6.0).toarray()
     assert np.abs(dual).max() > 0.1
     np.testing.assert_allclose(primal, dual, rtol=1e-5, atol=1e-7)
+
+
+@every_shape
+def test_ease_items_with_few_likes_are_left_out(shape):
+    x = random_likes(shape)
+    few = x.sum(axis=0) < 4
+    assert 0 < few.sum() < len(few)
+    np.testing.assert_array_equal(
+        ease(liked_of(x), min_likes=4, damping=0.5).toarray(),
+        ease(liked_of(x * ~few), damping=0.5).toarray(),
+    )
 
 
 def test_ease_idle_users_do_not_matter():
@@ -183,7 +199,7 @@ def content_reference(vectors, present, known, neighbours):
 @pytest.mark.parametrize("neighbours", [1, 4, 100])
 @pytest.mark.parametrize("block", [7, 512])
 def test_content_knn_equals_brute_force(neighbours, block, monkeypatch):
-    monkeypatch.setattr(item_models, "BLOCK", block)
+    monkeypatch.setattr(nearest, "BLOCK", block)
     got = content_knn(*random_vectors(40), neighbours=neighbours)
     np.testing.assert_allclose(
         got.toarray(), content_reference(*random_vectors(40), neighbours), rtol=1e-5, atol=1e-6

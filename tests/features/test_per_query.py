@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from features.per_query import average_ranks, min_max, normalise, z_scores
+from features.per_query import average_ranks, min_max, normalise, spread, z_scores
 
 NAN = np.nan
 ONE = np.array([0, 4])
@@ -102,3 +102,26 @@ def test_z_scores_long_query_alone_gives_the_same_bits(size: int) -> None:
     offsets = np.array([0, 5, 5 + size, 5 + 2 * size, 5 + 3 * size])
     alone = z_scores(scores[5 + size : 5 + 2 * size], np.array([0, size]))
     np.testing.assert_array_equal(alone, z_scores(scores, offsets)[5 + size : 5 + 2 * size])
+
+
+def test_spread_hand_computed() -> None:
+    columns = np.array([[1.0, 3.0, NAN], [2.0, 2.0, 2.0], [5.0, NAN, NAN], [NAN, NAN, NAN], [0.0, 0.0, 3.0]])
+    np.testing.assert_allclose(spread(columns), [1.0, 0.0, 0.0, 0.0, np.sqrt(2.0)], rtol=1e-15)
+
+
+def test_spread_without_columns_is_0() -> None:
+    np.testing.assert_array_equal(spread(np.zeros((3, 0))), np.zeros(3))
+
+
+@given(
+    hnp.arrays(np.float64, (7, 4), elements=st.one_of(st.just(NAN), st.floats(-1e3, 1e3))),
+    st.integers(0, 99),
+)
+def test_spread_is_the_standard_deviation_of_what_is_there(columns: np.ndarray, seed: int) -> None:
+    got = spread(columns)
+    for value, row in zip(got, columns, strict=True):
+        there = row[~np.isnan(row)]
+        assert value == pytest.approx(np.std(there) if len(there) else 0.0, abs=1e-9)
+    rows = np.random.default_rng(seed).permutation(len(columns))
+    np.testing.assert_array_equal(spread(columns[rows]), got[rows])
+    np.testing.assert_array_equal(spread(columns[2:3]), got[2:3])

@@ -173,6 +173,23 @@ def test_hidden_folds_spread_each_user_evenly_and_leave_everybody_warm(users, n_
         assert counts.max() < len(own)
 
 
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=60), st.integers(2, 6), seeds, st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_hidden_folds_that_hide_single_ones_too_hide_every_row_once(users, n_folds, seed, timed):
+    queries = np.array(users, dtype=np.int64)
+    times = np.arange(len(users)) if timed else None
+    kept = hidden_folds(queries, n_folds, seed, times)
+    folds = hidden_folds(queries, n_folds, seed, times, hide_single=True)
+    single = np.bincount(queries)[queries] == 1
+    assert ((folds >= 0) & (folds < n_folds)).all()
+    assert folds[~single].tolist() == kept[~single].tolist()
+
+
+def test_hidden_folds_deal_single_rows_evenly():
+    counts = np.bincount(hidden_folds(np.arange(20_000), 5, seed=3, hide_single=True))
+    assert len(counts) == 5 and counts.min() > 0.9 * counts.max()
+
+
 @given(logs(distinct_times=True), st.randoms(use_true_random=False), seeds)
 @settings(max_examples=40, deadline=None)
 def test_hidden_folds_by_time_do_not_depend_on_the_order_of_the_rows(log, random, seed):

@@ -33,7 +33,7 @@ def judged(judged_world):
 def test_auto_bases_of_a_log_are_one_a_modality_of_items_and_the_fused_ones(log):
     config, _, frame = log
     names = [base.name for base in learned_bases(config, frame)]
-    assert set(names) == {"behaviour", "taste", "title", *FUSED}
+    assert set(names) == {"behaviour", "taste", "title", "content", *FUSED}
     assert "profile" in frame.blocks, "the user modality is a block, though no base is made of it alone"
 
 
@@ -53,9 +53,16 @@ def test_auto_single_bases_read_their_modality_and_fused_ones_everything(log):
 def test_retrievers_come_first_as_they_are(log):
     config, model, frame = log
     bases = base_set(config, model, frame)
-    assert [base.name for base in bases.bases[:4]] == ["popularity", "item_knn", "taste_knn", "title_knn"]
+    assert [base.name for base in bases.bases[:6]] == [
+        "popularity",
+        "item_knn",
+        "taste_profile",
+        "title_profile",
+        "content_knn",
+        "item_knn_content",
+    ]
     knn = fit_base(bases.bases[2], frame, 0)
-    column = frame.features[:, frame.feature_names.index("taste_knn.score")]
+    column = frame.features[:, frame.feature_names.index("taste_profile.score")]
     np.testing.assert_array_equal(knn.score(frame), column.astype(np.float64))
 
 
@@ -63,8 +70,8 @@ def test_single_bases_need_their_modality_and_the_others_none(log):
     bases = base_set(*log)
     assert bases.modality == {
         "item_knn": "behaviour",
-        "taste_knn": "taste",
-        "title_knn": "title",
+        "taste_profile": "taste",
+        "title_profile": "title",
         "behaviour": "behaviour",
         "taste": "taste",
         "title": "title",
@@ -84,7 +91,7 @@ def test_bases_of_the_config_are_taken_in_their_order(log, log_world):
     _, model, frame = log
     config = load_config(log_world.config)
     names = [base.name for base in base_set(config, model, frame).bases]
-    assert names[4:] == ["taste", "fused", "linear"]
+    assert names[6:] == ["taste", "fused", "linear"]
     assert learned_bases(config, frame) == config.bases
 
 

@@ -129,8 +129,9 @@ def test_every_changed_file_is_refused_by_its_name(own_folder):
 
 
 def test_other_layout_is_refused(own_folder, monkeypatch):
-    monkeypatch.setattr(module, "LAYOUT", 2)
-    with pytest.raises(DataError, match="got a model of layout 1, expected 2") as caught:
+    layout = module.LAYOUT
+    monkeypatch.setattr(module, "LAYOUT", layout + 1)
+    with pytest.raises(DataError, match=f"got a model of layout {layout}, expected {layout + 1}") as caught:
         Bundle.load(own_folder)
     assert caught.value.file == str(own_folder / "manifest.json")
 

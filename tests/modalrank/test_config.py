@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from ensembles import LADDER
 from features.errors import ConfigError
 from modalrank.config import Config, dump_config, load_config, parse_config
+from modalrank.retriever_config import default_retrievers
 
 VECTOR = {"columns": ["v"], "encoder": "vectors"}
 WITH_ITEMS = {"data": {"items": "items.csv"}, "modalities": {"image": VECTOR}}
@@ -57,6 +59,15 @@ def test_unknown_key_like_no_other_lists_the_known_ones():
         ({"labels": {"folds": 1}}, ["'labels.folds'"]),
         ({"name": "two words"}, ["'name'", "pattern"]),
         ({"ensemble": {"ladder": ["greedy"]}}, ["'ensemble'", "starts with 'best_single'"]),
+        (
+            {"ensemble": {"ladder": ["best_single", "stacking"]}},
+            ["'ensemble'", "unknown meta-learner 'stacking'", "known are best_single", "lambdamart"],
+        ),
+        ({"ensemble": {"ladder": "best_single"}}, ["'ensemble.ladder'", "got 'best_single'"]),
+        ({"ensemble": {"ladder": []}}, ["starts with 'best_single'"]),
+        ({"ensemble": {"reserve": -1}}, ["'ensemble.reserve'", "got -1"]),
+        ({"ensemble": {"queries": 19}}, ["'ensemble.queries'", "got 19"]),
+        ({"labels": {"queries": 0}}, ["'labels.queries'", "got 0"]),
         ({"bases": "best"}, ["'bases'", "got 'best'"]),
         (
             {"candidates": {"retrievers": [{"kind": "ease", "params": {"l2": "big"}}]}},
@@ -97,14 +108,20 @@ def test_value_of_the_wrong_type_or_range_is_refused_with_its_key(raw, words):
         ({"data": {"items": "i.csv"}, "modalities": {"ease": VECTOR}}, "must not be named 'ease'"),
         ({"data": {"items": "i.csv"}, "modalities": {"a/b": VECTOR}}, "modality 'a/b': a name has letters"),
         ({"bases": [{"name": "greedy", "family": "linear"}]}, "bases: 'greedy' is taken"),
-        ({**WITH_ITEMS, "bases": [{"name": "image_knn", "family": "linear"}]}, "'image_knn' is taken"),
+        ({"bases": [{"name": "content_knn", "family": "linear"}]}, "bases: 'content_knn' is taken"),
+        ({"bases": [{"name": "ease_content", "family": "linear"}]}, "bases: 'ease_content' is taken"),
+        ({"data": {"items": "i.csv"}, "modalities": {"content": VECTOR}}, "must not be named 'content'"),
+        (
+            {**WITH_ITEMS, "bases": [{"name": "image_profile", "family": "linear"}]},
+            "'image_profile' is taken",
+        ),
         (
             {**WITH_ITEMS, "bases": [{"name": "b", "family": "linear"}] * 2},
             "every name may occur once",
         ),
         (
             {**WITH_ITEMS, "bases": [{"name": "b", "family": "linear", "blocks": ["image", "sound"]}]},
-            "base 'b': unknown block 'sound', known are ['behaviour', 'context', 'image']",
+            "base 'b': unknown block 'sound', known are ['behaviour', 'content', 'context', 'image']",
         ),
         (
             {"candidates": {"retrievers": [{"kind": "ease"}, {"kind": "ease"}]}},
@@ -139,6 +156,51 @@ def test_config_that_contradicts_itself_is_refused(raw, words):
 )
 def test_parameters_are_checked_before_anything_runs(raw, words):
     assert words in refused(raw)
+
+
+@pytest.mark.parametrize(
+    ("grids", "words"),
+    [
+        ([{"l2": 5}, {"l3": 1}], "no parameter 'l3'"),
+        ([{"l2": 5}, {"l2": [1, -1]}], "l2: got -1"),
+        ([{"l2": 5}, {"l2": []}], "the grid of 'l2' is empty"),
+        ([{"l2": 5}, {"l2": "big"}], "'candidates.retrievers.0.params.1.l2'"),
+        ("l2", "'candidates.retrievers.0.params'"),
+    ],
+)
+def test_every_grid_of_a_retriever_is_checked(grids, words):
+    assert words in refused({"candidates": {"retrievers": [{"kind": "ease", "params": grids}]}})
+
+
+@pytest.mark.parametrize(
+    ("params", "grids"),
+    [
+        ({}, [{}]),
+        ([], [{}]),
+        ({"l2": [1, 2]}, [{"l2": [1, 2]}]),
+        ([{"l2": 1}, {"l2": [2, 3], "neighbours": 9}], [{"l2": 1}, {"l2": [2, 3], "neighbours": 9}]),
+    ],
+)
+def test_retriever_has_a_grid_or_several(params, grids):
+    raw = {"candidates": {"retrievers": [{"kind": "ease", "params": params}]}}
+    (retriever,) = parse_config(raw, "here.yaml").candidates.retrievers
+    assert retriever.grids == grids
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("staged", [False, True])
+def test_default_retrievers_are_as_good_as_any_that_a_config_names(timed, staged):
+    given = [r.model_dump() for r in default_retrievers(timed=timed, staged=staged)]
+    named = parse_config({"candidates": {"retrievers": given}}, "here.yaml").candidates.retrievers
+    assert named == list(default_retrievers(timed=timed, staged=staged))
+    kinds = {retriever.kind for retriever in named}
+    assert ("covisitation" in kinds) == timed and ("recent_popularity" in kinds) == (timed or staged)
+
+
+def test_config_without_a_word_names_every_rung_and_leaves_the_retrievers_to_the_data():
+    config = parse_config({}, "here.yaml")
+    assert config.ensemble.ladder == list(LADDER)
+    assert config.candidates.retrievers == "auto"
 
 
 def test_content_alone_is_a_source_of_candidates():

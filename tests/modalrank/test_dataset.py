@@ -77,6 +77,13 @@ def test_history_holds_the_rows_that_are_kept(log):
     assert (history.n_users, history.n_items, history.positive_from) == (N_USERS, N_ITEMS, 4.0)
 
 
+def test_history_tells_the_split_of_each_row_as_a_stage(log):
+    everything = log.history(np.ones(len(log.interactions), dtype=bool))
+    for stage, split in enumerate(("train", "valid", "test")):
+        np.testing.assert_array_equal(everything.stages == stage, log.in_split(split))
+    np.testing.assert_array_equal(everything.take(log.in_split("valid")).stages, 1)
+
+
 def test_history_without_a_time_column_has_no_times(judged_world):
     dataset = load_dataset(load_config(judged_world.config))
     assert dataset.history(dataset.in_split("train")).times is None

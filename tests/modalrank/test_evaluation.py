@@ -89,6 +89,14 @@ def test_metrics_are_those_computed_by_hand_and_an_unreached_query_counts_zero()
     assert scored().every_query.tolist() == [0, 5, 3]
 
 
+@pytest.mark.parametrize(
+    ("k", "expected"), [(1, [0.0, 0.5, 0.0]), (2, [0.5, 0.5, 0.0]), (3, [1.0, 0.5, 0.0])]
+)
+def test_recall_is_of_all_positives_retrieved_or_not(k, expected):
+    assert scored().recall(SCORES, k).tolist() == pytest.approx(expected)
+    assert scored().recall(SCORES, k).tolist() == scored().all_metrics(SCORES, k)[f"recall@{k}"].tolist()
+
+
 def test_query_without_a_positive_has_no_value():
     nobody = scored(total_relevant=None, unreached=np.zeros(0, dtype=np.int64))
     nobody.frame.labels[3:] = 0

@@ -41,18 +41,18 @@ def test_permuted_ids_change_metrics_by_ties_and_draws_only(log_result, own_log)
     again = trained(own_log)
     k = log_result.dataset.config.ensemble.k
     # Cosines of random vectors have no ties, so their lists are the same; counts and words have many.
-    before, after = (r.test.ndcg(r.test_scores["taste_knn"], k) for r in (log_result, again))
+    before, after = (r.test.ndcg(r.test_scores["taste_profile"], k) for r in (log_result, again))
     np.testing.assert_allclose(after, before, atol=1e-9)
-    for name in {"popularity", "item_knn", "title_knn"}:
+    for name in {"popularity", "item_knn", "title_profile"}:
         before, after = (r.test.ndcg(r.test_scores[name], k) for r in (log_result, again))
         assert abs(np.nanmean(after) - np.nanmean(before)) < 0.1, name
     gap = paired_bootstrap(ensemble_ndcg(again), ensemble_ndcg(log_result))
     assert gap.low < 0 < gap.high or abs(gap.mean) < 0.05
 
 
-def test_rows_of_the_test_change_nothing_before_it(log_result, own_log):
-    strict = ("protocol=strict",)
-    before = trained(own_log, *strict)
+@pytest.mark.parametrize("protocol", ["protocol=strict", "protocol=full"])
+def test_rows_of_the_test_change_nothing_before_it(protocol, own_log):
+    before = trained(own_log, protocol)
     dataset = before.dataset
     rows = dataset.interactions.with_columns(pl.Series("late", dataset.in_split("test")))
     rng = np.random.default_rng(7)
@@ -65,7 +65,7 @@ def test_rows_of_the_test_change_nothing_before_it(log_result, own_log):
         "interactions.parquet",
         spoiled.select(user_id="query", item_id="item", rating=pl.col("label").cast(pl.Float64), time="time"),
     )
-    after = trained(own_log, *strict)
+    after = trained(own_log, protocol)
     assert (spoiled["label"] != dataset.interactions["label"]).sum() > 20
     np.testing.assert_array_equal(after.valid.frame.scores, before.valid.frame.scores)
     np.testing.assert_array_equal(after.valid.items, before.valid.items)

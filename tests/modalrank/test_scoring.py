@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensembles import make_meta
+from ensembles import Reserve, make_meta
 from features.errors import DataError
 from modalrank import scoring
 from modalrank.bundle import Bundle
@@ -25,19 +25,21 @@ from modalrank.scoring import (
 from tests.modalrank.worlds import N_COLD, item_ids, user_ids
 
 METAS = ("best_single", "rank_fusion", "linear_stack")
+LOG_METAS = (*METAS, "reserve")
 NEW_ITEM, NEW_USER = "new-item", "new-user"
 
 
 def with_meta(result, bundle: Bundle, name: str) -> Bundle:
     """The bundle with all bases of the run under another meta-learner, so that every base has a say."""
-    meta = make_meta(name, k=5, threads=1).fit(result.test.frame)
+    inner = make_meta("best_single" if name == "reserve" else name, k=5, threads=1).fit(result.test.frame)
+    meta = Reserve(inner, "behaviour", 2, 5) if name == "reserve" else inner
     stack = replace(result.stack, meta=meta).pruned()
     return replace(bundle, stack=stack, blocks={base: result.blocks[base] for base in stack.bases})
 
 
 @pytest.fixture(scope="module")
 def log_bundles(log_result, log_bundle):
-    return {name: with_meta(log_result, log_bundle, name) for name in METAS}
+    return {name: with_meta(log_result, log_bundle, name) for name in LOG_METAS}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def same_bits(one: pl.DataFrame, other: pl.DataFrame) -> bool:
     return np.array_equal(*bits) and one.drop("score").equals(other.drop("score"))
 
 
-@pytest.mark.parametrize("meta", METAS)
+@pytest.mark.parametrize("meta", LOG_METAS)
 @given(chunk_rows=st.integers(1, 400), seed=st.integers(0, 2**31))
 @settings(max_examples=8, deadline=None)
 def test_score_log_any_chunks_and_order_give_the_same_bits(meta, log_bundles, log_rows, chunk_rows, seed):
@@ -88,7 +90,7 @@ def test_score_judged_any_chunks_and_order_give_the_same_bits(
     assert same_bits(scored(judged_bundles[meta], shuffled, chunk_rows=chunk_rows), expected)
 
 
-@pytest.mark.parametrize("meta", METAS)
+@pytest.mark.parametrize("meta", LOG_METAS)
 def test_score_query_alone_and_among_others_give_the_same_bits(meta, log_bundles, log_rows):
     together = scored(log_bundles[meta], log_rows)
     for user in log_rows["query"].unique():
@@ -104,7 +106,7 @@ def test_score_judged_query_alone_and_among_others_give_the_same_bits(meta, judg
         assert same_bits(alone, together.filter(pl.col("query") == query))
 
 
-@pytest.mark.parametrize("meta", METAS)
+@pytest.mark.parametrize("meta", LOG_METAS)
 def test_score_users_alone_and_among_others_give_the_same_lists(meta, log_bundles):
     bundle = log_bundles[meta]
     together = pl.concat(list(score_users(bundle, user_ids(), 10)))
@@ -113,7 +115,7 @@ def test_score_users_alone_and_among_others_give_the_same_lists(meta, log_bundle
         assert same_bits(alone, together.filter(pl.col("query") == user))
 
 
-@pytest.mark.parametrize("meta", METAS)
+@pytest.mark.parametrize("meta", LOG_METAS)
 def test_score_new_names_beside_known_ones_change_no_bit_of_theirs(meta, log_bundles, log_rows, tmp_path):
     bundle = log_bundles[meta]
     grown = refreshed(bundle, Fresh(items=new_items(tmp_path)), [NEW_USER], [NEW_ITEM])
@@ -193,14 +195,14 @@ def test_modalities_used_are_present_and_read(log_result, log_bundles, log_world
 
 
 def test_modality_that_no_base_reads_is_not_used(log_result, log_bundle):
-    only_taste = {"taste_knn": log_result.stack.bases["taste_knn"]}
-    modality = {"taste_knn": "taste"}
+    only_taste = {"taste_profile": log_result.stack.bases["taste_profile"]}
+    modality = {"taste_profile": "taste"}
     everything = log_result.test.frame
-    column = everything.scores[:, [everything.bases.index("taste_knn")]]
-    frame = replace(everything, scores=column, bases=("taste_knn",), base_modality=modality)
+    column = everything.scores[:, [everything.bases.index("taste_profile")]]
+    frame = replace(everything, scores=column, bases=("taste_profile",), base_modality=modality)
     meta = make_meta("best_single", k=5).fit(frame)
     stack = replace(log_result.stack, bases=only_taste, base_modality=modality, meta=meta)
-    bundle = replace(log_bundle, stack=stack, blocks={"taste_knn": ("taste",)})
+    bundle = replace(log_bundle, stack=stack, blocks={"taste_profile": ("taste",)})
     pairs = pl.DataFrame({"query": ["u03"] * 3, "item": ["i05", "i06", "i07"]})
     assert scored(bundle, pairs)["modalities_used"].to_list() == ["none", "taste", "taste"]
 

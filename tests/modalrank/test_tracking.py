@@ -84,7 +84,7 @@ def test_run_has_metrics_of_test_validation_slices_and_sources(registered, clien
     metrics = client.get_run(registered.record.run_id).data.metrics
     assert metrics["test.ndcg_at_5"] == pytest.approx(log_result.metrics["ndcg@5"].mean)
     by_name = {standing.name: standing.valid.mean for standing in log_result.standings}
-    assert metrics["valid.single.taste_knn"] == pytest.approx(by_name["taste_knn"])
+    assert metrics["valid.single.taste_profile"] == pytest.approx(by_name["taste_profile"])
     assert metrics["valid.meta.best_single"] == pytest.approx(by_name["best_single"])
     assert metrics["ceiling.union"] == pytest.approx(log_result.ceilings["union"])
     assert {name.split(".")[0] for name in metrics} == {"test", "valid", "slice", "ceiling", "seconds"}
@@ -274,7 +274,8 @@ def test_config_of_many_params_and_metrics_is_recorded_whole(log_result, log_bun
     monkeypatch.setenv(URI_VARIABLE, store)
     config = log_bundle.config
     more = {f"title_{n}": config.modalities["title"] for n in range(40)}
-    wide = config.model_copy(update={"modalities": {**config.modalities, **more}})
+    update = {"name": "wide", "modalities": {**config.modalities, **more}}
+    wide = config.model_copy(update=update)
     slices = [replace(log_result.slices[0], name=f"part {n}") for n in range(1200)]
     recorded = record(open_store(wide), wide, replace(log_result, slices=slices), {})
     run = mlflow.MlflowClient(store, store).get_run(recorded.run_id)

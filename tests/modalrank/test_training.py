@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 import pytest
 
+from ensembles import oof
 from ensembles.meta import mean_ndcg
+from ensembles.stack import Stack
 from features.errors import DataError
+from modalrank import ladder, training
+from modalrank.bases import base_set
 from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.evaluation import Scored
-from modalrank.training import Stages, train
+from modalrank.training import Stages, TrainResult, train
+from tests.modalrank.form_parts import form_of, only, rows_of
 
-BASES = {"popularity", "item_knn", "taste_knn", "title_knn", "taste", "fused", "linear"}
+RETRIEVERS = {"popularity", "item_knn", "taste_profile", "title_profile", "content_knn", "item_knn_content"}
+BASES = RETRIEVERS | {"taste", "fused", "linear"}
 LADDER = ["best_single", "rank_fusion", "linear_stack"]
 
 
@@ -36,7 +43,7 @@ def test_standings_and_metrics_are_of_the_held_out_scores(log_result):
 
 def test_taste_is_planted_and_popularity_is_not(log_result):
     by_name = {standing.name: standing.valid.mean for standing in log_result.standings}
-    assert by_name["taste_knn"] > 2 * by_name["popularity"]
+    assert by_name["taste_profile"] > 2 * by_name["popularity"]
 
 
 def test_words_are_planted_and_found_almost_perfectly(judged_result):
@@ -52,13 +59,13 @@ def test_stack_scores_test_as_reported(log_result):
 
 def test_every_stage_is_told_and_timed(log_result):
     assert list(log_result.seconds) == [
-        "encode the modalities",
-        "tune the retrievers",
-        "make the training queries",
-        "train the bases",
+        "encode",
+        "fit behaviour models",
+        "make training queries",
+        "score out of fold",
+        "fit bases",
         "score validation",
         "climb the ladder",
-        "refit with validation",
         "score test",
         "evaluate",
     ]
@@ -77,10 +84,87 @@ def test_stage_times_add_up_and_are_said():
 def test_forward_strict_training_gives_a_result(log_world):
     overrides = ["labels.method=forward", "protocol=strict", "ensemble.ladder=[best_single, rank_fusion]"]
     result = train(load_dataset(load_config(log_world.config, overrides)))
-    assert "refit with validation" not in result.seconds
     train_rows = result.dataset.in_split("train").sum()
     assert len(result.model.history.users) == train_rows
     assert np.isfinite(result.test_scores[result.chosen]).all()
+
+
+def judged_on(result: TrainResult) -> set[tuple[int, int]]:
+    queries = np.repeat(result.valid.queries, result.valid.frame.group_sizes)
+    return set(zip(queries.tolist(), result.valid.items.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("protocol", ["strict", "full"])
+def test_log_is_judged_on_the_lists_of_validation(protocol, log_world):
+    one = ["ensemble.ladder=[best_single]", "bases=[{name: b, family: linear, blocks: [taste]}]"]
+    result = train(load_dataset(load_config(log_world.config, [*one, f"protocol={protocol}"])))
+    form = form_of(log_world, *one, f"protocol={protocol}")
+    lists = form.held_out("valid", form.model_before("valid"))
+    assert judged_on(result) == rows_of(only(lists))
+    assert sorted(result.valid.every_query) == lists.queries.tolist()
+    totals = dict(zip(lists.queries.tolist(), lists.total_relevant.tolist(), strict=True))
+    assert result.valid.total_relevant.tolist() == [totals[query] for query in result.valid.queries]
+    known = {"strict": ["train"], "full": ["train", "valid"]}[protocol]
+    assert len(result.model.history.users) == result.dataset.in_split(*known).sum()
+
+
+def test_full_judged_lists_are_judged_out_of_fold_on_train_and_valid(judged_result):
+    rows = judged_result.dataset.in_split("train", "valid")
+    assert set(judged_result.valid.queries) == set(judged_result.dataset.query_codes[rows])
+    assert judged_result.valid.frame.n_queries == len(judged_result.valid.queries)
+
+
+@pytest.mark.parametrize(("large", "parts"), [(10**9, [[0], [1], [2]]), (0, [[0, 2], [1]])])
+@pytest.mark.parametrize("protocol", ["strict", "full"])
+def test_out_of_fold_bases_learn_from_all_but_the_folds_they_score(
+    protocol, large, parts, log_world, monkeypatch
+):
+    form = form_of(log_world, "labels.folds=3", f"protocol={protocol}")
+    queries, config = form.training(), form.config
+    learned = []
+
+    def remembering(base, frame, seed):
+        learned.append(frame.queries[frame.offsets[:-1]])
+        return oof.fit_base(base, frame, seed)
+
+    monkeypatch.setattr(oof, "LARGE", large)
+    monkeypatch.setattr(training, "fit_base", remembering)
+    bases = base_set(config, form.model_before("valid"), queries.frame)
+    scored = training._out_of_fold(bases, queries, config, str)
+    for number, held in enumerate(parts):
+        (expected,) = np.nonzero(~np.isin(queries.folds, held))
+        for codes in learned[number * len(bases.bases) : (number + 1) * len(bases.bases)]:
+            np.testing.assert_array_equal(codes, expected)
+    assert len(learned) == len(parts) * len(bases.bases)
+    reached = [only(queries.lists[fold]) for part in parts for fold in part]
+    np.testing.assert_array_equal(scored.items, np.concatenate([frame.items for frame in reached]))
+    np.testing.assert_array_equal(scored.frame.labels, np.concatenate([frame.labels for frame in reached]))
+
+
+def test_first_window_of_a_forward_scheme_is_judged_by_nobody(log_world):
+    form = form_of(log_world, "labels.method=forward", "labels.folds=3", "protocol=strict")
+    queries, config = form.training(), form.config
+    bases = base_set(config, form.model_before("valid"), queries.frame)
+    scored = training._out_of_fold(bases, queries, config, str)
+    expected = [only(queries.lists[fold]).items for fold in (1, 2)]
+    np.testing.assert_array_equal(scored.items, np.concatenate(expected))
+
+
+def test_places_for_new_items_are_part_of_the_stack(log_world, monkeypatch, tmp_path):
+    monkeypatch.setattr(ladder, "RESERVE_COST", 1.0)
+    overrides = ["ensemble.ladder=[best_single]", "ensemble.reserve=2"]
+    result = train(load_dataset(load_config(log_world.config, overrides)))
+    assert (result.chosen, result.stack.meta.slots) == ("reserve", 2)
+    by_name = {standing.name: standing for standing in result.standings}
+    assert by_name["reserve"].role == "meta" and by_name["reserve"].chosen
+    frame, scores = result.test.frame, result.test_scores["reserve"]
+    new = ~frame.present[:, frame.modalities.index("behaviour")]
+    shown = [
+        (new[a:b][np.argsort(-scores[a:b])][:5].sum(), new[a:b].sum()) for a, b in pairwise(frame.offsets)
+    ]
+    assert all(in_list >= min(2, there) for in_list, there in shown) and max(shown)[0] >= 2
+    result.stack.pruned().save(tmp_path)
+    np.testing.assert_array_equal(Stack.load(tmp_path).meta.score(frame), scores)
 
 
 def test_user_whom_no_source_reaches_counts_zero(log_world):
@@ -107,11 +191,13 @@ def test_user_whom_no_source_reaches_counts_zero(log_world):
     assert len(values) == len(result.test.queries) + 1 and values[-1] == 0
 
 
-def test_best_single_is_chosen_on_validation_alone_in_a_log(log_result):
-    valid: Scored = log_result.valid
-    k = log_result.dataset.config.ensemble.k
-    quality = [mean_ndcg(column, valid.frame, k, 0) for column in valid.frame.scores.T]
-    assert log_result.stack.meta.bases_used()[0] == valid.frame.bases[int(np.argmax(quality))]
+@pytest.mark.parametrize("protocol", ["strict", "full"])
+def test_best_single_is_chosen_on_validation_alone_in_a_log(protocol, log_world):
+    overrides = ["ensemble.ladder=[best_single]", f"protocol={protocol}"]
+    result = train(load_dataset(load_config(log_world.config, overrides)))
+    valid: Scored = result.valid
+    quality = [mean_ndcg(column, valid.frame, 5, 0) for column in valid.frame.scores.T]
+    assert result.stack.meta.bases_used()[0] == valid.frame.bases[int(np.argmax(quality))]
 
 
 def test_nothing_to_learn_from_is_a_data_error(log_world, monkeypatch):

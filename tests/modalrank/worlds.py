@@ -52,6 +52,7 @@ LOG_CONFIG: dict[str, Any] = {
     "ensemble": {
         "k": 5,
         "ladder": ["best_single", "rank_fusion", "linear_stack"],
+        "reserve": 0,
         "bootstrap_draws": 100,
     },
 }

@@ -12,7 +12,7 @@ NAN = np.nan
 
 
 def test_settings_are_the_product_of_the_listed_values():
-    assert settings({"a": [1, 2], "b": 5, "c": (0.1, 0.2)}) == [
+    assert settings([{"a": [1, 2], "b": 5, "c": (0.1, 0.2)}]) == [
         {"a": 1, "b": 5, "c": 0.1},
         {"a": 1, "b": 5, "c": 0.2},
         {"a": 2, "b": 5, "c": 0.1},
@@ -21,7 +21,7 @@ def test_settings_are_the_product_of_the_listed_values():
 
 
 def test_settings_without_parameters_are_one_empty_setting():
-    assert settings({}) == [{}]
+    assert settings([{}]) == [{}]
 
 
 def planted_split():
@@ -36,7 +36,7 @@ def test_pick_setting_finds_the_better_value(order):
     # One factor cannot tell six blocks apart.
     history, held_out = planted_split()
     grid = {"factors": order, "regularization": 1.0, "alpha": 5.0, "iterations": 5}
-    best, trials = pick_setting("als", grid, history, held_out, k=5, exclude_seen=True, seed=0)
+    best, trials = pick_setting("als", [grid], history, held_out, k=5, exclude_seen=True, seed=0)
     assert best == {"factors": 12, "regularization": 1.0, "alpha": 5.0, "iterations": 5}
     assert [trial.params["factors"] for trial in trials] == order
     value = {trial.params["factors"]: trial.ndcg for trial in trials}
@@ -46,7 +46,7 @@ def test_pick_setting_finds_the_better_value(order):
 def test_pick_setting_trial_is_the_mean_quality_of_the_lists():
     history, held_out = planted_split()
     _, trials = pick_setting(
-        "rp3beta", {"beta": [0.1, 0.9]}, history, held_out, k=5, exclude_seen=True, seed=0
+        "rp3beta", [{"beta": [0.1, 0.9]}], history, held_out, k=5, exclude_seen=True, seed=0
     )
     for trial in trials:
         retriever = grids.fit_behaviour("rp3beta", history, trial.params)
@@ -61,8 +61,8 @@ def test_pick_setting_single_combination_is_not_tried(grid, monkeypatch):
 
     monkeypatch.setattr(grids, "fit_behaviour", refuse)
     history, held_out = planted_split()
-    best, trials = pick_setting("ease", grid, history, held_out, k=5, exclude_seen=True, seed=0)
-    assert (best, trials) == (settings(grid)[0], [])
+    best, trials = pick_setting("ease", [grid], history, held_out, k=5, exclude_seen=True, seed=0)
+    assert (best, trials) == (settings([grid])[0], [])
 
 
 TABLE = TableRetriever("table", np.array([[9, 8, 7, 6, 0], [1, 2, 3, NAN, 4], [5, 4, 3, 2, 1]], np.float32))
@@ -100,11 +100,13 @@ def test_list_ndcg_batches_do_not_change_the_result(monkeypatch):
     np.testing.assert_array_equal(list_ndcg(TABLE, SELF, HELD_OUT, k=3, exclude_seen=True, seed=0), whole)
 
 
-def test_list_ndcg_at_most_so_many_users_drawn_by_the_seed(monkeypatch):
-    monkeypatch.setattr(grids, "MAX_USERS", 10)
+def test_list_ndcg_at_most_so_many_users_drawn_by_the_seed():
     history, held_out = planted_split()
     retriever = grids.fit_behaviour("item_knn", history, {})
-    drawn = [list_ndcg(retriever, history, held_out, k=5, exclude_seen=True, seed=seed) for seed in (0, 0, 1)]
+    drawn = [
+        list_ndcg(retriever, history, held_out, k=5, exclude_seen=True, seed=seed, n_users=10)
+        for seed in (0, 0, 1)
+    ]
     assert len(drawn[0]) == 10
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])

@@ -1,0 +1,370 @@
+"""What each part of modalrank is worth: the whole config, and the same with one part left out at a time.
+
+usage: python benchmarks/ablation.py [movies tiktok] [--protocol strict|full] [--seed N] [--data DIR]
+       [--threads N] [--only NAME ...] [--config FILE] [--list]
+
+Prints a Markdown table a data set. Every row is a training run of its own in a process of its own, with
+everything chosen on validation again; the whole config is always run first. Differences are the variant's
+value minus the whole's, with the paired bootstrap 95% interval over test users; users without a candidate
+count 0. NAME is a row of the table, or what stands before its colon for all rows of that kind. FILE, the
+config of a log, takes the place of the example configs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import yaml
+from peer_table import markdown
+from peers import WorkerError, machine, run_worker
+
+from ensembles.gate import Interval, paired_bootstrap
+from features.builder import CONTEXT
+from features.errors import ModalrankError
+from features.retrievers import BEHAVIOUR, CONTENT
+from modalrank.config import FUSED, BaseConfig, Config, load_config
+from modalrank.dataset import load_dataset
+from modalrank.retriever_config import RetrieverConfig, default_retrievers
+from modalrank.training import TrainResult, train
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+EXAMPLES = ("movies", "tiktok")
+K = 20
+METRICS = {"ndcg": f"NDCG@{K}", "recall": f"Recall@{K}"}
+# Retrievers that say the same of an item to everybody, or to everybody at one time.
+POPULARITY = ("popularity", "recent_popularity", "local_popularity")
+WHOLE = "**whole**"
+NOTES = f"""Rows:
+- `modality`: its features, its retriever and its part in the content graph are left out.
+- `retriever`: one behaviour retriever, as candidate source, feature and base. `content_retrieval`: all
+  content retrievers and the graphs they walk on; the similarities to the history stay.
+- `features`: the learned bases do not see this block; `components` are the leading components of vectors.
+- `item_level`: no {", ".join(POPULARITY)} retriever, and no components.
+  What says something of an item by itself and stays, because no setting leaves it out: log popularity, age
+  and idle time in the behaviour block, and each modality's presence and the popularity of its neighbours.
+- `family`: all learned bases of the family; for lightgbm those of the single modalities too. `meta`: one
+  rung of the ladder. `reserve`: no places kept for new items.
+
+One run a row: the intervals are over users, and hold no noise of drawing and training again. Of intervals at
+95% one in 20 excludes 0 by chance."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is left out, and the overrides of the config that leave it out."""
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+def variants(config: Config, learned: Sequence[BaseConfig]) -> list[Variant]:
+    """Return all variants of a config whose run of the whole has these learned bases."""
+    return [
+        *modality_variants(config),
+        *retriever_variants(config),
+        *feature_variants(config, learned),
+        *family_variants(learned),
+        *meta_variants(config),
+    ]
+
+
+def modality_variants(config: Config) -> Iterator[Variant]:
+    """Yield the config without each of its modalities."""
+    for name in config.modalities:
+        rest = {other: m.model_dump() for other, m in config.modalities.items() if other != name}
+        has_items = any(modality["table"] == "items" for modality in rest.values())
+        if not (has_items and config.candidates.content) and not retrievers_of(config):
+            continue
+        gone = {name} if has_items else {name, CONTENT}
+        yield Variant(f"modality:{name}", (override("modalities", rest), *narrowed(config, gone)))
+
+
+def retriever_variants(config: Config) -> Iterator[Variant]:
+    """Yield the config without each behaviour retriever, and without content retrieval."""
+    given = retrievers_of(config)
+    content = config.candidates.content and any(m.table == "items" for m in config.modalities.values())
+    if len(given) > 1 or content:
+        for retriever in given:
+            yield Variant(f"retriever:{retriever.kind}", (without_kinds(config, [retriever.kind]),))
+    if content and given:
+        overrides = ("candidates.content=false", *narrowed(config, {CONTENT}))
+        yield Variant("content_retrieval", overrides)
+
+
+def feature_variants(config: Config, learned: Sequence[BaseConfig]) -> Iterator[Variant]:
+    """Yield the config without each feature family that can be left out."""
+    for block in (BEHAVIOUR, CONTENT, CONTEXT):
+        if any(spec.blocks == "all" or block in spec.blocks for spec in learned):
+            bases = [spec.model_dump() for spec in without_blocks(learned, {block})]
+            yield Variant(f"features:{block}", (override("bases", bases),))
+    if config.components:
+        yield Variant("features:components", ("components=0",))
+    if any(retriever.kind not in POPULARITY for retriever in retrievers_of(config)):
+        yield Variant("item_level", (without_kinds(config, POPULARITY), "components=0"))
+
+
+def family_variants(learned: Sequence[BaseConfig]) -> Iterator[Variant]:
+    """Yield the config without the learned bases of each family."""
+    for family in dict.fromkeys(spec.family for spec in learned):
+        rest = [spec.model_dump() for spec in learned if spec.family != family]
+        yield Variant(f"family:{family}", (override("bases", rest),))
+
+
+def meta_variants(config: Config) -> Iterator[Variant]:
+    """Yield the config without each rung of the ladder but the first, and without the reserve."""
+    ladder = config.ensemble.ladder
+    for name in ladder[1:]:
+        yield Variant(
+            f"meta:{name}", (override("ensemble.ladder", [rung for rung in ladder if rung != name]),)
+        )
+    if config.ensemble.reserve:
+        yield Variant("reserve", ("ensemble.reserve=0",))
+
+
+def retrievers_of(config: Config) -> Sequence[RetrieverConfig]:
+    """Return the behaviour retrievers of a config, the default ones where it names none."""
+    if config.candidates.retrievers != "auto":
+        return config.candidates.retrievers
+    timed, staged = config.data.columns.time is not None, config.protocol == "full"
+    return default_retrievers(timed=timed, staged=staged)
+
+
+def without_kinds(config: Config, kinds: Container[str]) -> str:
+    """Return the override that leaves behaviour retrievers out."""
+    rest = [retriever.model_dump() for retriever in retrievers_of(config) if retriever.kind not in kinds]
+    return override("candidates.retrievers", rest)
+
+
+def narrowed(config: Config, gone: set[str]) -> tuple[str, ...]:
+    """Return the override of bases that name a block which is not there any more; `auto` needs none."""
+    if config.bases == "auto":
+        return ()
+    return (override("bases", [spec.model_dump() for spec in without_blocks(config.bases, gone)]),)
+
+
+def without_blocks(specs: Sequence[BaseConfig], gone: set[str]) -> list[BaseConfig]:
+    """Return the bases without these blocks; one that is of such a block, or has none left, goes too."""
+    rest = []
+    for spec in specs:
+        if spec.blocks == "all":
+            rest.append(spec)
+            continue
+        blocks = [block for block in spec.blocks if block not in gone]
+        if spec.name not in gone and set(blocks) - {CONTEXT}:
+            rest.append(spec.model_copy(update={"blocks": blocks}))
+    return rest
+
+
+def expected_bases(config: Config) -> Sequence[BaseConfig]:
+    """Return what tells the names of the variants before a run: the config's bases, or the fused ones."""
+    if config.bases != "auto":
+        return config.bases
+    blocks = [*config.modalities, BEHAVIOUR, CONTEXT]
+    if config.candidates.content and any(m.table == "items" for m in config.modalities.values()):
+        blocks.append(CONTENT)
+    return [BaseConfig(name=n, family=f, objective=o, blocks=blocks) for n, (f, o) in FUSED.items()]
+
+
+def learned_bases(config: Config, blocks: Mapping[str, Sequence[str]], skip: Container[str]) -> list[dict]:
+    """Return the learned bases of a finished run, each with the blocks that it read."""
+    given = {} if config.bases == "auto" else {spec.name: spec.model_dump() for spec in config.bases}
+    found = []
+    for name, read in blocks.items():
+        if name not in skip:
+            family, objective = FUSED.get(name, ("lightgbm", None))
+            spec = given.get(name, {"name": name, "family": family, "objective": objective})
+            found.append({**spec, "blocks": list(read)})
+    return found
+
+
+def override(key: str, value: list | dict) -> str:
+    """Return the `a.b=c` that sets a key to a list or a section."""
+    return f"{key}={yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False).strip()}"
+
+
+def difference(variant: pl.DataFrame, whole: pl.DataFrame, metric: str) -> Interval:
+    """Return the paired difference of a metric over test users; raises ValueError for other users."""
+    both = whole.join(variant, on="query", how="inner", suffix="_variant", validate="1:1")
+    if not both.height == whole.height == variant.height:
+        raise ValueError(f"got {variant.height} users, expected the {whole.height} of the whole")
+    return paired_bootstrap(both[f"{metric}_variant"].to_numpy(), both[metric].to_numpy())
+
+
+def show_difference(found: Interval) -> str:
+    """Show a difference with its interval, and where 0 is not in it which way it points."""
+    mark = " **worse**" if found.high < 0 else " **better**" if found.low > 0 else ""
+    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]{mark}"
+
+
+def selected(names: Sequence[str], only: Sequence[str] | None) -> list[str]:
+    """Return the names of variants that were asked for, by name or kind."""
+    if only is None:
+        return list(names)
+    return [name for name in names if name in only or name.partition(":")[0] in only]
+
+
+def measure(file: Path, overrides: Sequence[str], values: Path) -> dict:
+    """Train in this process, write every test user's metrics and return the report."""
+    start = time.perf_counter()
+    config = load_config(file, overrides)
+    result = train(load_dataset(config), lambda text: say(f"  {text}"))
+    scores = result.test_scores[result.chosen]
+    pl.DataFrame(
+        {
+            "query": result.dataset.queries.ids[result.test.every_query],
+            "ndcg": result.test.ndcg(scores, K),
+            "recall": result.test.recall(scores, K),
+        }
+    ).write_parquet(values)
+    retrievers = {retriever.name for retriever in result.model.retrievers}
+    return {
+        "rung": rung_of(result),
+        "learned": learned_bases(config, result.blocks, retrievers),
+        "seconds": time.perf_counter() - start,
+        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def rung_of(result: TrainResult) -> str:
+    """Return the rung that the gate chose, its base if there is one, and whether places are kept."""
+    meta, kept = result.stack.meta, ""
+    if result.chosen == "reserve":
+        kept, meta = f", {meta.slots} places kept", meta.inner
+    used = meta.bases_used()
+    base = f" ({used[0]})" if meta.name == "best_single" or len(used) == 1 else ""
+    return f"{meta.name}{base}{kept}"
+
+
+def run(file: Path, overrides: Sequence[str], values: Path) -> dict:
+    """Train in a process of its own and return its report."""
+    settings = [argument for text in overrides for argument in ("--set", text)]
+    return run_worker(
+        sys.executable, Path(__file__).name, "--worker", str(values), "--config", str(file), *settings
+    )
+
+
+def row_of(title: str, values: pl.DataFrame, whole: pl.DataFrame, report: dict) -> list[str]:
+    """Return a row of the table."""
+    means = [f"{values[metric].mean():.4f}" for metric in METRICS]
+    gaps = ["" if values is whole else show_difference(difference(values, whole, m)) for m in METRICS]
+    return [title, *means, *gaps, report["rung"], f"{report['seconds']:.0f}", f"{report['gib']:.1f}"]
+
+
+def ablate(file: Path, common: Sequence[str], only: Sequence[str] | None) -> None:
+    """Run the whole and its variants, and print each row when it is there."""
+    config = load_config(file, common)
+    title = config.name
+    with tempfile.TemporaryDirectory() as folder:
+        values = Path(folder) / "values.parquet"
+        say(f"{title}: whole")
+        report = run(file, common, values)
+        whole = pl.read_parquet(values)
+        print(f"**{title}** ({config.protocol} protocol, seed {config.seed}, {whole.height} test users)\n")
+        columns = ["left out", *METRICS.values(), *(f"{m} minus the whole's" for m in METRICS.values())]
+        show = markdown([*columns, "rung", "seconds", "GiB"], [row_of(WHOLE, whole, whole, report)])
+        print("\n".join(show), flush=True)
+        learned = [BaseConfig.model_validate(spec) for spec in report["learned"]]
+        found = variants(config, learned)
+        chosen = selected([variant.name for variant in found], only)
+        for variant in found:
+            if variant.name not in chosen:
+                continue
+            say(f"{title}: without {variant.name}")
+            try:
+                report = run(file, [*common, *variant.overrides], values)
+                cells = row_of(variant.name, pl.read_parquet(values), whole, report)
+            except WorkerError as error:
+                cells = [variant.name, f"failed: {error}", *[""] * 6]
+            print("| " + " | ".join(cells) + " |", flush=True)
+    print(flush=True)
+
+
+def say(text: str) -> None:
+    """Show progress on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = Path(os.environ.get("MODALRANK_DATA", SHARED / "data"))
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(EXAMPLES)}; default all")
+    parser.add_argument("--protocol", choices=["strict", "full"], default="strict")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--threads", type=int, help="default: what the config says, which is all cores")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="variants or kinds of them")
+    parser.add_argument("--config", type=Path, help="instead of the example configs")
+    parser.add_argument("--list", action="store_true", help="show the variants and end")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--set", action="append", default=[], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    unknown = [name for name in args.names if name not in EXAMPLES]
+    if unknown:
+        parser.error(f"unknown data set {unknown[0]!r}, known are {', '.join(EXAMPLES)}")
+    if args.config and args.names:
+        parser.error("give names or --config, not both")
+    return args
+
+
+def names_by_file(args: argparse.Namespace, common: Sequence[str]) -> dict[Path, list[str]]:
+    """Return config file to the names of its variants that were asked for; ends where there are none."""
+    files = [ROOT / "examples" / f"{name}.yaml" for name in args.names or EXAMPLES]
+    known: dict[Path, list[str]] = {}
+    for file in [args.config.resolve()] if args.config else files:
+        config = load_config(file, common)
+        if config.data.form != "log":
+            sys.exit(f"{file.name} is a config of judged lists, expected one of a log")
+        known[file] = [variant.name for variant in variants(config, expected_bases(config))]
+    everything = {name for names in known.values() for name in names}
+    for asked in args.only or ():
+        if not selected(sorted(everything), [asked]):
+            sys.exit(f"nothing to leave out is called {asked!r}, known are {', '.join(sorted(everything))}")
+    return {file: selected(names, args.only) for file, names in known.items()}
+
+
+def main() -> None:
+    """Run every data set and print the tables."""
+    args = arguments()
+    if args.worker:
+        print(json.dumps(measure(args.config, args.set, args.worker)))
+        return
+    os.environ |= {"MODALRANK_DATA": str(args.data.resolve()), "OMP_WAIT_POLICY": "passive"}
+    common = [f"protocol={args.protocol}", f"seed={args.seed}"]
+    if args.threads:
+        common.append(f"threads={args.threads}")
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    known = names_by_file(args, common)
+    if args.list:
+        for file, names in known.items():
+            print(f"{file.stem}: {' '.join(names)}")
+        return
+    if not args.config and not args.data.is_dir():
+        sys.exit(f"needs the data sets in {args.data}: see --data")
+    print(f"`{shlex.join(['python', *sys.argv])}`, {date.today()}, {machine()}.\n")
+    for file in known:
+        ablate(file, common, args.only)
+    print(NOTES)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ModalrankError, WorkerError) as error:
+        sys.exit(str(error))

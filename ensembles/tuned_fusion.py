@@ -1,0 +1,138 @@
+"""Tuned fusion: few weights, set like any other setting to what ranks the choosing queries best."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensembles.comparisons import Comparisons, compare, draw_bag
+from ensembles.meta import (
+    check_trainable,
+    mean_ndcg,
+    place_unknown_last,
+    read_state,
+    write_state,
+    z_of,
+)
+from ensembles.score_frame import ScoreFrame
+from features.per_query import ScoreArray, weighted_sum
+
+logger = logging.getLogger(__name__)
+
+STEPS = (0.4, 0.2, 0.1)
+# comparisons of a bag: every positive with every candidate of its query
+LARGEST_BAG = 1_000_000
+
+
+class TunedFusion:
+    """A weighted sum of per-query z-scores, its weights found by coordinate ascent on NDCG@k.
+
+    Coordinate ascent on the metric itself (Metzler and Croft, Information Retrieval 10, 2007), started from
+    the best single base: one weight after the other moves by a step, up or down, as long as the mean
+    NDCG@k grows; then the step is halved. The weights are the mean over bags of queries. A weight may be
+    negative: a base can say what a better one overrates. A missing opinion adds 0, the mean of the query.
+
+    There is one weight a base and nothing else, so that some hundred queries settle it. Ranks on held-out
+    queries may follow other laws than those of hidden training interactions, and what is fitted to few
+    parameters on the queries that choose can follow them.
+
+    Parameters
+    ----------
+    bags, bag_share
+        Number of bags and the share of queries that each draws without replacement.
+    least_gain
+        Relative gain in NDCG@k below which a move is not made.
+
+    Attributes
+    ----------
+    weights_
+        Base to weight, those that are not 0 only; their absolute values sum to 1.
+    """
+
+    name: ClassVar[str] = "tuned_fusion"
+    settings_only: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        k: int = 10,
+        *,
+        bags: int = 5,
+        bag_share: float = 0.7,
+        least_gain: float = 0.0005,
+        seed: int = 0,
+    ) -> None:
+        self.k = k
+        self.bags = bags
+        self.bag_share = bag_share
+        self.least_gain = least_gain
+        self.seed = seed
+
+    def fit(self, oof: ScoreFrame) -> Self:
+        """Climb in every bag and average the weights."""
+        check_trainable(oof)
+        generator = np.random.default_rng(self.seed)
+        start = int(np.argmax([mean_ndcg(column, oof, self.k, self.seed) for column in oof.scores.T]))
+        standardised = replace(oof, scores=np.nan_to_num(oof.views.z))
+        total = np.zeros(len(oof.bases))
+        for _ in range(self.bags):
+            queries = draw_bag(oof, self.bag_share, LARGEST_BAG, generator)
+            weights = self._climb(compare(standardised.take_queries(queries), self.k, generator), start)
+            total += weights / np.abs(weights).sum()
+        total /= np.abs(total).sum()
+        self.weights_ = {base: float(w) for base, w in zip(oof.bases, total, strict=True) if w != 0}
+        logger.info("tuned fusion: %s", {base: round(w, 3) for base, w in self.weights_.items()})
+        return self
+
+    def _climb(self, bag: Comparisons, start: int) -> NDArray[np.float64]:
+        """Return the (n_bases,) weights at which no step in any direction gains."""
+        weights = np.zeros(len(bag.differences))
+        weights[start] = 1.0
+        total = bag.jitter + bag.differences[start]
+        value = bag.ndcg(total)
+        for step in STEPS:
+            moved = True
+            while moved:
+                moved = False
+                for base, difference in enumerate(bag.differences):
+                    for move in (step, -step):
+                        moved_total = total + move * difference
+                        moved_value = bag.ndcg(moved_total)
+                        if moved_value > value * (1.0 + self.least_gain):
+                            weights[base] += move
+                            total, value, moved = moved_total, moved_value, True
+        return weights
+
+    def score(self, frame: ScoreFrame) -> ScoreArray:
+        """Return (n_rows,) weighted sums of z-scores."""
+        z = z_of(frame, self.bases_used())
+        total = weighted_sum(zip(self.weights_.values(), z.T, strict=True), len(z))
+        total[np.isnan(z).all(axis=1)] = np.nan
+        return place_unknown_last(total, frame.offsets)
+
+    def bases_used(self) -> tuple[str, ...]:
+        """Return the bases with a weight."""
+        return tuple(self.weights_)
+
+    def save(self, folder: Path) -> None:
+        """Write `meta.json`."""
+        params = {
+            "k": self.k,
+            "bags": self.bags,
+            "bag_share": self.bag_share,
+            "least_gain": self.least_gain,
+            "seed": self.seed,
+        }
+        write_state(folder, self.name, {"params": params, "weights": self.weights_})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        state = read_state(folder, cls.name)
+        meta = cls(**state["params"])
+        meta.weights_ = state["weights"]
+        return meta

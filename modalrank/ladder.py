@@ -1,0 +1,141 @@
+"""The ladder of meta-learners: fitted, judged on queries they did not learn from, and climbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ensembles import (
+    MetaLearner,
+    Reserve,
+    ScoreFrame,
+    apply_draw,
+    climb,
+    make_meta,
+    make_sampler,
+    paired_bootstrap,
+)
+from ensembles.gate import Step
+from ensembles.meta import teaching_queries
+from ensembles.reserve import with_reserve
+from ensembles.score_frame import concatenate
+from features.retrievers import BEHAVIOUR
+from features.splits import query_folds
+from modalrank.config import Config
+from modalrank.evaluation import Scored, Values
+
+# Parts of the judging queries: what is fitted on the others is judged on each.
+N_PARTS = 3
+# Share of NDCG@k and of recall@k that places for new items may cost.
+RESERVE_COST = 0.02
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The rungs and the verdict.
+
+    Attributes
+    ----------
+    metas
+        Name to fitted meta-learner.
+    scores
+        Name to its (n_rows,) scores of the judging queries, each from a fit that did not see the query.
+    chosen, steps
+        The rung that the gate chose, and its comparisons.
+    """
+
+    metas: dict[str, MetaLearner]
+    scores: dict[str, Values]
+    chosen: str
+    steps: list[Step]
+
+
+def fit_ladder(
+    config: Config, learned: ScoreFrame | None, judge: Scored, say: Callable[[str], None]
+) -> Ladder:
+    """Fit every rung and climb as far as the gate allows.
+
+    Meta-learners that learn a model are fitted on the out-of-fold queries `learned`, drawn by the sampler of
+    the config. Those that only choose settings are fitted on the judging queries: held-out interactions can
+    follow another distribution than hidden training ones. They are judged by cross-fitting. Without
+    `learned` the judging queries are out of fold themselves, and all rungs learn from them. For judged
+    lists, where out-of-fold and held-out queries are alike, settings are chosen on both.
+    """
+    # What is derived from the frame on the way goes with this copy of it.
+    judge = replace(judge, frame=replace(judge.frame))
+    both = learned if config.data.form == "judged" else None
+    metas: dict[str, MetaLearner] = {}
+    scores: dict[str, Values] = {}
+    for name in config.ensemble.ladder:
+        say(f"meta-learner {name}")
+        meta = _made(config, name)
+        if meta.settings_only or learned is None:
+            scores[name] = _cross_fitted(config, name, judge.frame, both)
+            metas[name] = _fit(config, meta, _joined(judge.frame, both))
+        else:
+            metas[name] = _fit(config, meta, learned)
+            scores[name] = metas[name].score(judge.frame)
+    k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
+    rungs = [(name, judge.ndcg(values, k)) for name, values in scores.items()]
+    chosen, steps = climb(rungs, n_draws=draws, seed=config.seed)
+    ladder = Ladder(metas, scores, chosen, steps)
+    return _with_reserve(config, ladder, judge) if BEHAVIOUR in judge.frame.modalities else ladder
+
+
+def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
+    """Keep as many places for new items as cost next to nothing, and if they find what was not found."""
+    inner, k, draws = ladder.metas[ladder.chosen], config.ensemble.k, config.ensemble.bootstrap_draws
+    before = ladder.scores[ladder.chosen]
+    best = None
+    for slots in range(1, min(config.ensemble.reserve, k - 1) + 1):
+        after = with_reserve(before, judge.frame, BEHAVIOUR, slots, k)
+        if _keeps(judge.ndcg, before, after, k) and _keeps(judge.recall, before, after, k):
+            best = slots, after
+    if best is None:
+        return ladder
+    slots, after = best
+    values = judge.ndcg(after, k)
+    difference = paired_bootstrap(values, judge.ndcg(before, k), draws, config.seed)
+    step = Step(Reserve.name, float(np.nanmean(values)), ladder.chosen, difference, accepted=True)
+    return Ladder(
+        ladder.metas | {Reserve.name: Reserve(inner, BEHAVIOUR, slots, k)},
+        ladder.scores | {Reserve.name: after},
+        Reserve.name,
+        [*ladder.steps, step],
+    )
+
+
+def _keeps(metric: Callable[[Values, int], Values], before: Values, after: Values, k: int) -> bool:
+    kept = (1.0 - RESERVE_COST) * float(np.nanmean(metric(before, k)))
+    return float(np.nanmean(metric(after, k))) >= kept
+
+
+def _made(config: Config, name: str) -> MetaLearner:
+    return make_meta(name, k=config.ensemble.k, seed=config.seed, threads=config.threads)
+
+
+def _fit(config: Config, meta: MetaLearner, frame: ScoreFrame) -> MetaLearner:
+    if meta.settings_only:
+        return meta.fit(frame)
+    sampler = make_sampler(config.ensemble.sampling, config.ensemble.sampling_params)
+    return meta.fit(apply_draw(frame, sampler(frame, np.random.default_rng(config.seed))))
+
+
+def _cross_fitted(config: Config, name: str, frame: ScoreFrame, extra: ScoreFrame | None) -> Values:
+    """Return (n_rows,) scores of each part by a fit on the others, and on all queries of `extra`."""
+    parts = query_folds(frame.n_queries, min(N_PARTS, max(frame.n_queries, 2)), config.seed)
+    scores = np.zeros(len(frame.labels))
+    part_of_row = np.repeat(parts, frame.group_sizes)
+    for part in np.unique(parts):
+        others = _joined(frame.take_queries(np.flatnonzero(parts != part)), extra)
+        meta = _made(config, name)
+        if len(teaching_queries(others)):
+            meta = _fit(config, meta, others)
+            scores[part_of_row == part] = meta.score(frame.take_queries(np.flatnonzero(parts == part)))
+    return scores
+
+
+def _joined(frame: ScoreFrame, extra: ScoreFrame | None) -> ScoreFrame:
+    return frame if extra is None else concatenate([frame, extra])

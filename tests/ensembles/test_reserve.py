@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensembles import BestSingle, load_meta
+from ensembles.reserve import Reserve, with_reserve
+from ensembles.score_frame import ScoreFrame
+from tests.ensembles.planted import from_lists
+
+
+def lists(scores: list[list[float]], new: list[list[int]]) -> ScoreFrame:
+    """One base; the items of `new` lack behaviour."""
+    labels = [[1] + [0] * (len(row) - 1) for row in scores]
+    frame = from_lists([[[value] for value in row] for row in scores], labels=labels)
+    present = np.array([[bit == 0] for row in new for bit in row])
+    return replace(frame, modalities=("behaviour",), present=present)
+
+
+def ranked(frame: ScoreFrame, slots: int, k: int) -> list[list[int]]:
+    """Rows of each query, best first."""
+    final = with_reserve(frame.scores[:, 0], frame, "behaviour", slots, k)
+    parts = np.split(final, frame.offsets[1:-1])
+    return [np.argsort(-part, kind="stable").tolist() for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("new", "slots", "expected"),
+    [
+        ([0, 0, 0, 0, 1, 1], 1, [0, 1, 4, 2, 3, 5]),
+        ([0, 0, 0, 0, 1, 1], 2, [0, 4, 5, 1, 2, 3]),
+        # A new item that is among the first three already holds one of the places, where it stands.
+        ([1, 0, 0, 0, 1, 0], 1, [0, 1, 2, 3, 4, 5]),
+        ([1, 0, 0, 0, 1, 0], 2, [0, 1, 4, 2, 3, 5]),
+        # Too few new items leave the places to the others.
+        ([0, 0, 0, 0, 0, 1], 2, [0, 1, 5, 2, 3, 4]),
+        ([0, 0, 0, 0, 0, 0], 2, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_reserve_by_hand(new: list[int], slots: int, expected: list[int]) -> None:
+    frame = lists([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]], [new])
+    assert ranked(frame, slots, k=3) == [expected]
+
+
+@given(st.integers(0, 10_000), st.integers(0, 4), st.integers(1, 5))
+def test_reserve_keeps_its_promise_and_all_other_order(seed: int, slots: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 9, 3)
+    scores = [rng.permutation(20)[:n].astype(float).tolist() for n in sizes]
+    new = [rng.integers(0, 2, n).tolist() for n in sizes]
+    for row, bits, place in zip(scores, new, ranked(lists(scores, new), slots, k), strict=True):
+        inner = np.argsort(-np.array(row)).tolist()
+        assert sorted(place) == list(range(len(row)))
+        shown = sum(bits[i] for i in place[:k])
+        assert shown >= min(slots, sum(bits), k)
+        for bit in (0, 1):
+            assert [i for i in place if bits[i] == bit] == [i for i in inner if bits[i] == bit]
+
+
+def test_reserve_saved_and_loaded_scores_the_same(tmp_path: Path) -> None:
+    frame = lists([[3.0, 2.0, 1.0], [1.0, 2.0]], [[0, 1, 1], [1, 0]])
+    meta = Reserve(BestSingle(2), "behaviour", 1, 2).fit(frame)
+    meta.save(tmp_path)
+    np.testing.assert_array_equal(load_meta(tmp_path).score(frame), meta.score(frame))
+
+
+def test_reserve_equal_scores_earn_nothing_by_their_row() -> None:
+    n = 400
+    frame = lists([[1.0] * n], [[0] * n])
+    first_half = np.array(ranked(frame, 1, k=n // 2)[0][: n // 2]) < n // 2
+    assert 0.4 < first_half.mean() < 0.6

@@ -1,0 +1,201 @@
+"""Planted base scores of which it is known what each rung should make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from ensembles.score_frame import ScoreFrame
+from modalrank.config import Config
+from modalrank.evaluation import Scored
+from modalrank.ladder import RESERVE_COST, Ladder, fit_ladder
+from tests.ensembles.planted import complementary, from_lists
+
+K = 3
+SETTINGS = ["best_single", "rank_fusion", "greedy", "tuned_fusion"]
+
+
+def config_of(ladder: Sequence[str], *, form: str = "log", **ensemble: object) -> Config:
+    options = {"k": K, "ladder": list(ladder), "bootstrap_draws": 200, **ensemble}
+    return Config.model_validate({"threads": 1, "data": {"form": form}, "ensemble": options})
+
+
+def judged_by(frame: ScoreFrame, total_relevant: np.ndarray | None = None) -> Scored:
+    return Scored(frame, np.arange(frame.n_queries), np.arange(len(frame.labels)), total_relevant)
+
+
+def fitted(config: Config, learned: ScoreFrame | None, judge: ScoreFrame) -> Ladder:
+    return fit_ladder(config, learned, judged_by(judge), lambda _: None)
+
+
+def one_knows(knowing: int, n_queries: int, seed: int = 0) -> ScoreFrame:
+    """Two bases, of which one gives the positive of every query the highest score and the other noise."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n_queries, 6, 2))
+    labels = np.zeros((n_queries, 6))
+    labels[:, 0] = 1
+    scores[:, 0, knowing] = 5.0
+    return from_lists(scores.tolist(), labels.tolist())
+
+
+def relabelled(frame: ScoreFrame, query: int) -> ScoreFrame:
+    """Move the positive of a query to its candidate with the lowest scores."""
+    rows = slice(frame.offsets[query], frame.offsets[query + 1])
+    labels = frame.labels.copy()
+    labels[rows] = 0
+    labels[rows][np.argmin(np.nan_to_num(frame.scores[rows]).sum(axis=1))] = 1
+    return replace(frame, labels=labels)
+
+
+def test_every_rung_is_fitted_scored_and_compared() -> None:
+    judge = complementary(40, seed=0)
+    ladder = fitted(config_of([*SETTINGS, "linear_stack"]), complementary(60, seed=1), judge)
+    assert list(ladder.metas) == list(ladder.scores) == [*SETTINGS, "linear_stack"]
+    assert [step.name for step in ladder.steps] == [*SETTINGS[1:], "linear_stack"]
+    for name, meta in ladder.metas.items():
+        assert meta.name == name
+        assert np.isfinite(ladder.scores[name]).all() and len(ladder.scores[name]) == len(judge.labels)
+
+
+def test_better_rung_is_chosen_and_no_better_one_is_not() -> None:
+    both_needed = fitted(config_of(["best_single", "tuned_fusion"]), None, complementary(120, seed=0))
+    assert both_needed.chosen == "tuned_fusion"
+    one_enough = fitted(config_of(["best_single", "tuned_fusion"]), None, one_knows(0, 40))
+    assert one_enough.chosen == "best_single"
+
+
+@pytest.mark.parametrize("name", ["best_single", "tuned_fusion", "greedy"])
+def test_settings_are_chosen_on_the_judging_queries_of_a_log(name: str) -> None:
+    learned = one_knows(0, n_queries=90, seed=1)
+    ladder = fitted(config_of(dict.fromkeys(["best_single", name])), learned, one_knows(1, n_queries=30))
+    assert ladder.metas[name].bases_used()[0] == "base1"
+
+
+def test_settings_are_chosen_on_both_for_judged_lists() -> None:
+    learned, judge = one_knows(0, n_queries=90, seed=1), one_knows(1, n_queries=30)
+    ladder = fitted(config_of(["best_single"], form="judged"), learned, judge)
+    assert ladder.metas["best_single"].bases_used()[0] == "base0"
+
+
+@pytest.mark.parametrize("query", [0, 17])
+def test_query_is_scored_by_fits_that_did_not_see_its_labels(query: int) -> None:
+    ladder = [*SETTINGS, "linear_stack", "lambdamart"]
+    before = complementary(30, seed=3)
+    after = relabelled(before, query)
+    assert not np.array_equal(after.labels, before.labels)
+    own = slice(before.offsets[query], before.offsets[query + 1])
+    first, second = (fitted(config_of(ladder), None, frame) for frame in (before, after))
+    for name in ladder:
+        np.testing.assert_array_equal(second.scores[name][own], first.scores[name][own], err_msg=name)
+    stacks = [ladder.metas["linear_stack"].score(before) for ladder in (first, second)]
+    assert not np.array_equal(*stacks), "the one that serves learns from all"
+    crossed = [ladder.scores["linear_stack"] for ladder in (first, second)]
+    assert not np.array_equal(*crossed), "the other parts learn from it"
+
+
+def test_learned_rungs_learn_from_the_out_of_fold_queries_alone() -> None:
+    learned, judge = complementary(60, seed=1), complementary(30, seed=3)
+    spoiled = replace(judge, labels=np.roll(judge.labels, 1))
+    config = config_of(["best_single", "linear_stack"])
+    first, second, other = (
+        fitted(config, learned, judge),
+        fitted(config, learned, spoiled),
+        fitted(config, complementary(60, seed=2), judge),
+    )
+    np.testing.assert_array_equal(first.scores["linear_stack"], second.scores["linear_stack"])
+    assert not np.array_equal(first.scores["linear_stack"], other.scores["linear_stack"])
+
+
+def test_sampling_is_for_learned_rungs_alone() -> None:
+    learned, judge = complementary(60, seed=1, missing=0.3), complementary(30, seed=3, missing=0.3)
+    names = ["best_single", "tuned_fusion", "linear_stack"]
+    plain, balanced = (
+        fitted(config_of(names, sampling=sampling), learned, judge)
+        for sampling in ("natural", "pattern_balanced")
+    )
+    for name in names:
+        same = np.array_equal(plain.scores[name], balanced.scores[name])
+        assert same == (name != "linear_stack"), name
+
+
+def test_same_seed_gives_the_same_ladder() -> None:
+    config = config_of([*SETTINGS, "linear_stack", "average"])
+    first, second = (fitted(config, complementary(40, seed=1), complementary(30, seed=2)) for _ in range(2))
+    assert (first.chosen, first.steps) == (second.chosen, second.steps)
+    for name, scores in first.scores.items():
+        np.testing.assert_array_equal(second.scores[name], scores)
+
+
+def test_part_without_anything_to_learn_from_is_left_unranked() -> None:
+    judge = one_knows(0, n_queries=6)
+    labels = judge.labels.copy()
+    labels[judge.offsets[1] :] = 0
+    ladder = fitted(config_of(["best_single"]), None, replace(judge, labels=labels))
+    own = ladder.scores["best_single"][: judge.offsets[1]]
+    np.testing.assert_array_equal(own, np.zeros(len(own)))
+    assert ladder.metas["best_single"].bases_used()[0] == "base0"
+
+
+def with_new(relevant: Sequence[Sequence[int]], new: Sequence[int]) -> ScoreFrame:
+    """One base that ranks the candidates as they stand; `new` ones have no behaviour."""
+    size = len(new)
+    scores = [[[float(size - place)] for place in range(size)]] * len(relevant)
+    labels = [[float(place in row) for place in range(size)] for row in relevant]
+    frame = from_lists(scores, labels)
+    present = np.tile(~np.array(new, dtype=bool), len(relevant))[:, None]
+    return replace(frame, modalities=("behaviour",), present=present)
+
+
+def reserved(frame: ScoreFrame, *, reserve: int = 3, k: int = K, total: np.ndarray | None = None) -> Ladder:
+    config = config_of(["best_single"], reserve=reserve, k=k)
+    return fit_ladder(config, None, judged_by(frame, total), lambda _: None)
+
+
+def test_places_for_new_items_that_cost_nothing_are_kept() -> None:
+    ladder = reserved(with_new([[0]] * 30, [0, 0, 0, 0, 1, 1]))
+    assert (ladder.chosen, list(ladder.metas)) == ("reserve", ["best_single", "reserve"])
+    meta = ladder.metas["reserve"]
+    assert (meta.inner, meta.slots, meta.k) == (ladder.metas["best_single"], K - 1, K)
+    (step,) = ladder.steps
+    assert (step.name, step.against, step.accepted) == ("reserve", "best_single", True)
+    assert (step.mean, step.difference.mean) == (1.0, 0.0)
+    parts = pairwise(np.arange(0, 181, 6))
+    orders = [np.argsort(-ladder.scores["reserve"][a:b]).tolist() for a, b in parts]
+    assert orders == [[0, 4, 5, 1, 2, 3]] * 30
+
+
+def test_no_more_places_than_asked() -> None:
+    frame = with_new([[0]] * 30, [0, 0, 0, 0, 1, 1])
+    assert reserved(frame, reserve=1).metas["reserve"].slots == 1
+    assert reserved(frame, reserve=0).chosen == "best_single"
+    assert reserved(frame, k=1).chosen == "best_single", "the first place is never kept"
+
+
+def test_places_that_displace_what_is_liked_are_not_kept() -> None:
+    # The third place is free, the second is not.
+    ladder = reserved(with_new([[0, 1]] * 30, [0, 0, 0, 0, 1, 1]))
+    assert ladder.metas["reserve"].slots == 1
+    ladder = reserved(with_new([[0, 1, 2]] * 30, [0, 0, 0, 0, 1, 1]))
+    assert (ladder.chosen, list(ladder.metas), ladder.steps) == ("best_single", ["best_single"], [])
+
+
+@pytest.mark.parametrize(
+    ("both", "chosen"),
+    # One of `both` loses its second place: 0.39 of its NDCG@2 and half of its recall@2.
+    [(0, "reserve"), (5, "reserve"), (6, "best_single")],
+)
+def test_places_may_cost_little_of_recall_too(both: int, chosen: str) -> None:
+    relevant = [[0, 1]] * both + [[0]] * (130 - both)
+    ladder = reserved(with_new(relevant, [0, 0, 1]), k=2)
+    assert ladder.chosen == chosen
+    ndcg_cost = both / 130 * (1 / np.log2(3)) / (1 + 1 / np.log2(3))
+    assert ndcg_cost < RESERVE_COST, "it is recall that refuses"
+
+
+def test_lists_without_behaviour_have_no_new_items() -> None:
+    frame = replace(with_new([[0]] * 30, [0, 0, 0, 1]), modalities=("text",))
+    assert reserved(frame).chosen == "best_single"
