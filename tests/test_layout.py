@@ -18,7 +18,7 @@ def test_package_resolves_inside_the_repository(package):
     assert Path(str(importlib.import_module(package).__file__)).is_relative_to(ROOT)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-peers.txt"])
 def test_pins_have_versions_and_hashes_and_no_host(name):
     text = (ROOT / name).read_text()
     assert "://" not in text
