@@ -110,7 +110,7 @@ class CandidateConfig(_Strict):
     """Where candidates of the log form come from."""
 
     retrievers: list[RetrieverConfig] | Literal["auto"] = "auto"
-    content: bool = Field(True, description="one nearest-neighbour retriever for each item modality")
+    content: bool = Field(True, description="reach items by what they are like, in every item modality")
     content_neighbours: int = Field(50, ge=1)
     per_source: int = Field(60, ge=1, le=10_000)
     exclude_seen: bool = True
