@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembles.comparisons import Comparisons, compare, draw_bag
-from ensembles.meta import check_trainable, place_unknown_last, read_state, write_state, z_of
+from ensembles.meta import check_trainable, read_state, score_by_weights, write_state
 from ensembles.score_frame import ScoreFrame
-from features.per_query import weighted_sum
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +95,7 @@ class GreedySelection:
 
     def score(self, frame: ScoreFrame) -> NDArray[np.float64]:
         """Return (n_rows,) weighted sums of z-scores."""
-        z = z_of(frame, self.bases_used())
-        total = weighted_sum(zip(self.weights_.values(), z.T, strict=True), len(z))
-        total[np.isnan(z).all(axis=1)] = np.nan
-        return place_unknown_last(total, frame.offsets)
+        return score_by_weights(frame, self.weights_)
 
     def bases_used(self) -> tuple[str, ...]:
         """Return the bases that were picked."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ensembles.score_frame import ScoreFrame
 from features.errors import DataError
 from features.frame import IntArray
-from features.per_query import ScoreArray, reduce_queries
+from features.per_query import ScoreArray, reduce_queries, weighted_sum
 from rankers.metrics import ndcg
 
 STATE_FILE = "meta.json"
@@ -102,6 +102,14 @@ def _columns_of(frame: ScoreFrame, bases: Sequence[str], matrix: ScoreArray) -> 
         )
     columns = [matrix[:, frame.bases.index(base)] for base in bases]
     return np.stack(columns, axis=1) if columns else np.zeros((len(frame.labels), 0))
+
+
+def score_by_weights(frame: ScoreFrame, weights: Mapping[str, float]) -> ScoreArray:
+    """Return the (n_rows,) weighted sums of the z-scores of these bases, a missing opinion adding 0."""
+    z = z_of(frame, tuple(weights))
+    total = weighted_sum(zip(weights.values(), z.T, strict=True), len(z))
+    total[np.isnan(z).all(axis=1)] = np.nan
+    return place_unknown_last(total, frame.offsets)
 
 
 def place_unknown_last(scores: ScoreArray, offsets: IntArray) -> ScoreArray:

@@ -155,7 +155,7 @@ class EnsembleConfig(_Strict):
     k: int = Field(20, ge=1, le=1000)
     ladder: list[str] = list(LADDER)
     queries: int = Field(
-        1000, ge=20, description="queries scored out of fold with all their candidates, at most"
+        1000, ge=20, description="strict: queries scored out of fold with all candidates, at most"
     )
     reserve: int = Field(
         3, ge=0, description="most of the first k places that may be kept for items without an interaction"

@@ -145,14 +145,19 @@ class LogForm:
                 fix="raise candidates.per_source or add retrievers",
             )
         scored = [window for window in windows if window.fold != ALWAYS_LEARNED]
-        most = -(-self.config.ensemble.queries // len(scored))
-        lists = {window.fold: self._lists(window, self._drawn(window.users, most)) for window in scored}
+        lists = {window.fold: self._lists(window, self._scored_users(window, scored)) for window in scored}
         scheme: Literal["cross", "forward"] = "cross" if self._hides else "forward"
         return Training(concatenate(frames), np.concatenate(folds), lists, scheme)
 
     @property
     def _hides(self) -> bool:
         return self.config.labels.method == "hide" or self.config.protocol == "full"
+
+    def _scored_users(self, window: Window, scored: list[Window]) -> IntArray:
+        """Return some users where others choose (strict), and all where these are the ones that choose."""
+        if self.config.protocol == "full":
+            return window.users
+        return self._drawn(window.users, -(-self.config.ensemble.queries // len(scored)))
 
     def _drawn(self, users: IntArray, most: int) -> IntArray:
         return np.sort(self._lots.permutation(users)[:most])

@@ -85,7 +85,7 @@ def fit_ladder(
 
 
 def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
-    """Keep as many places for new items as cost next to nothing, and if they find what was not found."""
+    """Keep as many places for new items as cost at most RESERVE_COST of NDCG@k and of recall@k."""
     inner, k, draws = ladder.metas[ladder.chosen], config.ensemble.k, config.ensemble.bootstrap_draws
     before = ladder.scores[ladder.chosen]
     best = None

@@ -4,7 +4,7 @@ from features.retrievers.base import BEHAVIOUR, Retriever
 from features.retrievers.content import CONTENT, content_retrievers
 from features.retrievers.covisitation import CovisitationRetriever
 from features.retrievers.factors import FactorRetriever
-from features.retrievers.item_item import ItemItemRetriever, content_retriever
+from features.retrievers.item_item import ItemItemRetriever
 from features.retrievers.kinds import (
     BEHAVIOUR_KINDS,
     check_kind,
@@ -32,7 +32,6 @@ __all__ = [
     "UserKnnRetriever",
     "check_kind",
     "check_parameters",
-    "content_retriever",
     "content_retrievers",
     "fit_behaviour",
     "load_retriever",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from scipy import sparse
 
+from features.errors import DataError
 from features.frame import BoolArray, FloatArray, IntArray
 from features.history import History
 
@@ -52,6 +53,15 @@ class Retriever(Protocol):
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         ...
+
+
+def require_times(history: History, name: str) -> None:
+    """Raise DataError if a history to be scored has no times, on which the retriever `name` was fitted."""
+    if history.times is None:
+        raise DataError(
+            f"{name}: got a history without times, expected the times it was fitted on",
+            fix="give the history with its time column",
+        )
 
 
 def padded(array: np.ndarray, n: int) -> np.ndarray:

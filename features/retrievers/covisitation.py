@@ -9,7 +9,6 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import sparse
 
-from features.errors import DataError
 from features.frame import BoolArray, FloatArray, IntArray
 from features.history import History
 from features.item_models import keep_strongest
@@ -19,6 +18,7 @@ from features.retrievers.base import (
     csr_parts,
     load_model,
     padded,
+    require_times,
     save_model,
     widened,
     without_opinion,
@@ -52,11 +52,7 @@ class CovisitationRetriever:
 
     def scores(self, history: History, users: IntArray) -> FloatArray:
         """Return the weights from the last liked items, summed."""
-        if history.times is None:
-            raise DataError(
-                f"{self.name}: got a history without times, expected the times it was fitted on",
-                fix="give the history with its time column",
-            )
+        require_times(history, self.name)
         places = history.places[users]
         scores: FloatArray = (self._last(places) @ self.weights).toarray().astype(np.float32, copy=False)
         return without_opinion(scores, places, self.known)

@@ -20,7 +20,6 @@ from features.retrievers.base import (
     widened,
     without_opinion,
 )
-from features.space import ModalityVectors
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,3 @@ class ItemItemRetriever:
         meta, arrays = load_model(folder)
         weights = csr_from(arrays, len(arrays["known"]))
         return cls(meta["name"], meta["block"], weights, arrays["known"])
-
-
-def content_retriever(name: str, modality: ModalityVectors) -> ItemItemRetriever:
-    """Return the nearest-neighbour retriever of an item modality that has a graph."""
-    if modality.graph is None:
-        raise ValueError(f"modality {name!r} has no graph")
-    return ItemItemRetriever(f"{name}_knn", name, modality.graph, modality.present)

@@ -10,10 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from features.errors import ConfigError, DataError
+from features.errors import ConfigError
 from features.frame import BoolArray, FloatArray, IntArray
 from features.history import History
-from features.retrievers.base import BEHAVIOUR, csr_from, csr_parts, load_model, padded, save_model, widened
+from features.retrievers.base import (
+    BEHAVIOUR,
+    csr_from,
+    csr_parts,
+    load_model,
+    padded,
+    require_times,
+    save_model,
+    widened,
+)
 
 # A bucket and its two neighbours.
 TRIANGLE = (0.5, 1.0, 0.5)
@@ -80,11 +89,7 @@ class LocalPopularityRetriever:
 
     def scores(self, history: History, users: IntArray) -> FloatArray:
         """Return the counts around the last time of every user."""
-        if history.times is None:
-            raise DataError(
-                f"{self.name}: got a history without times, expected the times it was fitted on",
-                fix="give the history with its time column",
-            )
+        require_times(history, self.name)
         last = history.last_times[users]
         bucket = np.searchsorted(self.borders, last, side="right")
         seen = np.isfinite(last)

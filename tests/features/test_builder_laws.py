@@ -14,7 +14,7 @@ from features.builder import FeatureModel, FeatureSettings
 from features.candidates import Candidates
 from features.frame import RankingFrame, concatenate
 from features.history import History
-from features.retrievers import content_retriever, fit_behaviour
+from features.retrievers import content_retrievers, fit_behaviour
 from features.space import ModalityVectors, Space, with_graph
 
 N_USERS, N_ITEMS, N_PAST, N_FUTURE, CUT = 20, 30, 160, 120, 1000
@@ -57,7 +57,7 @@ def model_on(
     """Fit everything that a model knows on a history."""
     graphed = {name: with_graph(m, history.popularity > 0, 5) for name, m in items.items()}
     behaviour = [fit_behaviour(kind, history, ALS if kind == "als" else {}) for kind in kinds]
-    content = [content_retriever(name, m) for name, m in graphed.items()]
+    content = content_retrievers(graphed, behaviour, history.popularity)
     return FeatureModel(history, graphed, users, (*behaviour, *content), FeatureSettings(per_source=6))
 
 

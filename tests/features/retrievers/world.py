@@ -11,8 +11,8 @@ import pytest
 from features.history import History
 from features.retrievers import (
     BEHAVIOUR_KINDS,
+    ItemItemRetriever,
     Retriever,
-    content_retriever,
     fit_behaviour,
     profile_retriever,
     propagated,
@@ -31,7 +31,14 @@ PARAMS: dict[str, dict[str, float]] = {
     "als": {"factors": 8, "regularization": 1.0, "alpha": 5.0, "iterations": 5},
     "lightgcn": {"factors": 8, "epochs": 60},
 }
-CONTENT = {"content": content_retriever, "profile": profile_retriever}
+
+
+def neighbour_retriever(name: str, modality: ModalityVectors) -> ItemItemRetriever:
+    """The nearest neighbours of one modality, as those of all are made."""
+    return ItemItemRetriever(f"{name}_knn", name, modality.graph, modality.present)
+
+
+CONTENT = {"content": neighbour_retriever, "profile": profile_retriever}
 CARRIED = {"propagated_ease": "ease", "propagated_als": "als"}
 KINDS = (*BEHAVIOUR_KINDS, *CONTENT, *CARRIED)
 IMPERSONAL = ("popularity", "recent_popularity", "local_popularity")
