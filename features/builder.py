@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from features.candidates import Candidates, retrieve, score_given
+from features.errors import ConfigError
 from features.facts import Facts
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame
 from features.history import History
@@ -32,6 +34,8 @@ class FeatureSettings:
         one; 0 for data without times, which have neither.
     contrast
         The data tell dislikes, so that liked minus disliked is a feature.
+    exclude
+        Names of features that are not made, `*` standing for anything.
     """
 
     per_source: int = 100
@@ -39,6 +43,7 @@ class FeatureSettings:
     components: int = 4
     exclude_seen: bool = True
     contrast: bool = True
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,11 @@ class FeatureModel:
             (n_rows,) float32 relevance; zeros where not given.
         row_blocks
             Modalities that come with the rows, by name.
+
+        Raises
+        ------
+        ConfigError
+            If a name of `settings.exclude` fits no feature, or one of a retriever.
         """
         row_blocks = row_blocks or {}
         blocks = _Blocks(len(candidates.items))
@@ -118,10 +128,11 @@ class FeatureModel:
             for column, values in zip(block.names, block.values.T, strict=True):
                 blocks.add(name, f"{name}.{column}", values)
             blocks.add(name, f"{name}.present", block.present)
+        blocks.drop(self.settings.exclude, [f"{retriever.name}.score" for retriever in self.retrievers])
         return RankingFrame(
             features=blocks.matrix(),
             feature_names=tuple(blocks.names),
-            blocks={name: tuple(columns) for name, columns in blocks.columns.items()},
+            blocks=blocks.columns(),
             labels=np.zeros(len(candidates.items), np.float32) if labels is None else labels,
             queries=candidates.queries,
             items=candidates.items,
@@ -216,13 +227,41 @@ class _Blocks:
     def __init__(self, n_rows: int) -> None:
         self.n_rows = n_rows
         self.names: list[str] = []
-        self.columns: dict[str, list[int]] = {}
+        self._block_of: list[str] = []
         self._values: list[FloatArray] = []
 
     def add(self, block: str, name: str, values: np.ndarray) -> None:
-        self.columns.setdefault(block, []).append(len(self.names))
         self.names.append(name)
+        self._block_of.append(block)
         self._values.append(values.astype(np.float32))
+
+    def drop(self, patterns: Sequence[str], needed: Sequence[str]) -> None:
+        """Leave out the columns whose name fits a pattern; bases are made of the `needed` ones."""
+        gone: set[str] = set()
+        for pattern in patterns:
+            fitting = set(fnmatch.filter(self.names, pattern))
+            if not fitting:
+                raise ConfigError(
+                    f"exclude_features: no feature is called {pattern!r}",
+                    fix=f"take it out, or name some of: {', '.join(self.names)}",
+                )
+            if not fitting.isdisjoint(needed):
+                raise ConfigError(
+                    f"exclude_features: {pattern!r} is what a retriever says",
+                    fix="leave the retriever out of candidates.retrievers",
+                )
+            gone |= fitting
+        kept = [place for place, name in enumerate(self.names) if name not in gone]
+        self.names = [self.names[place] for place in kept]
+        self._block_of = [self._block_of[place] for place in kept]
+        self._values = [self._values[place] for place in kept]
+
+    def columns(self) -> dict[str, tuple[int, ...]]:
+        """Return block to the places of its columns; one that has none left is none."""
+        found: dict[str, list[int]] = {}
+        for place, block in enumerate(self._block_of):
+            found.setdefault(block, []).append(place)
+        return {block: tuple(places) for block, places in found.items()}
 
     def matrix(self) -> FloatArray:
         matrix = np.empty((self.n_rows, len(self.names)), dtype=np.float32)

@@ -116,9 +116,10 @@ class RankingFrame:
             width = len(self.blocks[name])
             blocks[name] = tuple(range(start, start + width))
             start += width
+        everything = np.array_equal(columns, np.arange(len(self.feature_names)))
         return replace(
             self,
-            features=np.ascontiguousarray(self.features[:, columns]),
+            features=self.features if everything else np.ascontiguousarray(self.features[:, columns]),
             feature_names=tuple(self.feature_names[c] for c in columns),
             blocks=blocks,
         )

@@ -114,12 +114,13 @@ class Bundle:
         retrievers = [load_retriever(folder / "retrievers" / name) for name in manifest["retrievers"]]
         history = _load_history(folder / "history.npz", len(queries), len(items), **manifest["history"])
         content = content_retrievers(spaces["items"], retrievers, history.popularity)
+        settings = manifest["settings"]
         model = FeatureModel(
             history,
             spaces["items"],
             spaces["users"],
             (*retrievers, *content),
-            FeatureSettings(**manifest["settings"]),
+            FeatureSettings(**(settings | {"exclude": tuple(settings["exclude"])})),
         )
         encoders = {name: load_encoder(folder / "encoders" / name) for name in manifest["encoders"]}
         blocks = {name: tuple(blocks) for name, blocks in manifest["blocks"].items()}

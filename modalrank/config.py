@@ -196,6 +196,9 @@ class Config(_Strict):
     labels: LabelConfig = LabelConfig()
     components: int = Field(4, ge=0, le=1000, description="components of a vector that become features")
     last_k: int = Field(5, ge=1)
+    exclude_features: list[str] = Field(
+        [], description="features that no base sees, by name; * stands for anything"
+    )
     bases: list[BaseConfig] | Literal["auto"] = "auto"
     ensemble: EnsembleConfig = EnsembleConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -350,6 +350,7 @@ def feature_settings(config: Config) -> FeatureSettings:
         components=config.components,
         exclude_seen=config.candidates.exclude_seen,
         contrast=config.data.columns.label is not None,
+        exclude=tuple(config.exclude_features),
     )
 
 

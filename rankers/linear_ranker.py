@@ -56,9 +56,14 @@ class Standardiser:
     def transform(self, features: FloatArray) -> NDArray[np.float64]:
         """Return the (n_rows, d + m) standardised features, then the indicators."""
         missing = np.isnan(features)
-        filled = np.where(missing, self.medians, features)
-        standard = (filled - self.means) / self.deviations
-        return np.hstack([standard, missing[:, self.indicators]])
+        n_features = features.shape[1]
+        design = np.empty((len(features), n_features + len(self.indicators)))
+        standard = design[:, :n_features]
+        standard[:] = np.where(missing, self.medians, features)
+        standard -= self.means
+        standard /= self.deviations
+        design[:, n_features:] = missing[:, self.indicators]
+        return design
 
 
 @dataclass
@@ -112,8 +117,9 @@ class LinearRanker:
         """Return (n_rows,) scores; raises DataError if the features are not those of `fit`."""
         check_scorable(frame, fitted(self.feature_names_, self.family))
         design = fitted(self.standardiser_, self.family).transform(frame.features)
+        design *= fitted(self.weights_, self.family)
         # Not a matrix product: BLAS rounds a row differently with the number of rows around it.
-        scores: NDArray[np.float64] = (design * fitted(self.weights_, self.family)).sum(axis=1)
+        scores: NDArray[np.float64] = design.sum(axis=1)
         return scores
 
     def save(self, folder: Path) -> None:

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from features.builder import FeatureModel, FeatureSettings, RowBlock
 from features.candidates import Candidates
+from features.errors import ConfigError
 from features.frame import RankingFrame
 from features.space import ModalityVectors, Space
 from tests.features.planted import TableRetriever, history_of, vectors_of
@@ -206,3 +207,30 @@ def test_frame_without_times_or_dislikes_has_neither_last_nor_contrast():
     assert {"text.mean", "text.max"} < set(names)
     absent = {"text.last", "text.recent", "text.contrast", "behaviour.age", "behaviour.idle"}
     assert not absent & set(names)
+
+
+def test_exclude_leaves_out_the_features_that_fit_and_keeps_the_rest_as_they_were():
+    whole = hand_model().frame(PAIRS)
+    part = hand_model(exclude=("behaviour.*", "text.m*")).frame(PAIRS)
+
+    kept = [name for name in whole.feature_names if not name.startswith(("behaviour.", "text.m"))]
+    assert list(part.feature_names) == kept
+    assert "behaviour" in whole.blocks and "behaviour" not in part.blocks
+    for name in kept:
+        np.testing.assert_array_equal(column(part, name), column(whole, name))
+    for block, places in part.blocks.items():
+        names = {whole.feature_names[place] for place in whole.blocks[block]}
+        assert {part.feature_names[place] for place in places} == names & set(kept)
+
+
+def test_exclude_of_an_unknown_feature_names_it_and_those_there_are():
+    with pytest.raises(ConfigError, match=r"'text\.mode'.*text\.mean"):
+        hand_model(exclude=("text.mode",)).frame(PAIRS)
+
+
+def test_exclude_of_what_a_retriever_says_points_to_the_retrievers():
+    table = TableRetriever("table", np.ones((4, 5), dtype=np.float32))
+    model = replace(hand_model(exclude=("table.*",)), retrievers=(table,))
+    pairs = rows_of([0, 0], [2, 3], [[1.0], [2.0]])
+    with pytest.raises(ConfigError, match=r"candidates\.retrievers"):
+        model.frame(pairs)
