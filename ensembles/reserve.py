@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -9,36 +11,57 @@ import numpy as np
 
 from ensembles.meta import MetaLearner, read_state, write_state
 from ensembles.score_frame import ScoreFrame
-from features.frame import IntArray
+from features.errors import DataError
+from features.frame import BoolArray, IntArray
 from features.per_query import ScoreArray, rows_by_size
 
-INNER_FOLDER = "inner"
+INNER, NEWCOMERS = "inner", "newcomers"
 
 
 class Reserve:
-    """Another meta-learner, whose best new items take the last of the first k places.
+    """Another meta-learner, with some of the last of the first k places for items that nobody has met.
 
     An item without an interaction has no behaviour to speak for it, so that a list ordered by expected hits
-    alone never shows it, and it stays without an interaction. The last `slots` of the first `k` places are
-    kept for such items, in the order in which the inner meta-learner has them; those that it placed there
-    already count. Where a list has fewer new items the others keep the places.
+    alone never shows it, and it stays without an interaction. The last `slots` of the first `k` places of
+    active users are kept for such items; those that already are among the first `k` count. Who has met much
+    has met most of what is popular: there, places for new items cost the least and find the most.
 
     Parameters
     ----------
     inner
         The fitted meta-learner that orders everything.
+    newcomers
+        The fitted meta-learner that says which of the new items come first.
     modality
         The modality whose absence makes an item new: behaviour.
+    slots, k
+        Most places that are kept, of the first k.
+    activity, active_from
+        Column of the context that tells how active a user is, and the least value for which places are
+        kept; None for everybody.
     """
 
     name: ClassVar[str] = "reserve"
     settings_only: ClassVar[bool] = True
 
-    def __init__(self, inner: MetaLearner, modality: str, slots: int, k: int) -> None:
+    def __init__(
+        self,
+        inner: MetaLearner,
+        newcomers: MetaLearner,
+        modality: str,
+        slots: int,
+        k: int,
+        *,
+        activity: str | None = None,
+        active_from: float = 0.0,
+    ) -> None:
         self.inner = inner
+        self.newcomers = newcomers
         self.modality = modality
         self.slots = slots
         self.k = k
+        self.activity = activity
+        self.active_from = active_from
 
     def fit(self, oof: ScoreFrame) -> Self:
         """Fit the inner meta-learner."""
@@ -47,49 +70,116 @@ class Reserve:
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) scores: minus the place in the list, from 1."""
-        return with_reserve(self.inner.score(frame), frame, self.modality, self.slots, self.k)
+        places = Places.of(frame, self.inner, self.newcomers, self.modality)
+        active = activity_of(frame, self.activity) >= self.active_from
+        return places.with_reserve(np.where(active, self.slots, 0), self.k)
 
     def bases_used(self) -> tuple[str, ...]:
-        """Return what the inner meta-learner reads."""
-        return self.inner.bases_used()
+        """Return what both meta-learners read."""
+        return tuple(dict.fromkeys([*self.inner.bases_used(), *self.newcomers.bases_used()]))
 
     def save(self, folder: Path) -> None:
-        """Write `meta.json` and the folder of the inner meta-learner."""
+        """Write `meta.json` and a folder for each of the two meta-learners."""
         state = {"modality": self.modality, "slots": self.slots, "k": self.k}
+        state |= {"activity": self.activity, "active_from": self.active_from}
         write_state(folder, self.name, state)
-        (folder / INNER_FOLDER).mkdir()
-        self.inner.save(folder / INNER_FOLDER)
+        for name, meta in ((INNER, self.inner), (NEWCOMERS, self.newcomers)):
+            (folder / name).mkdir()
+            meta.save(folder / name)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         from ensembles import load_meta
 
-        state = read_state(folder, cls.name)
-        return cls(load_meta(folder / INNER_FOLDER), state["modality"], state["slots"], state["k"])
+        state = {key: value for key, value in read_state(folder, cls.name).items() if key != "kind"}
+        return cls(load_meta(folder / INNER), load_meta(folder / NEWCOMERS), **state)
 
 
-def with_reserve(scores: ScoreArray, frame: ScoreFrame, modality: str, slots: int, k: int) -> ScoreArray:
-    """Return (n_rows,) minus the place in the list after the reserve has been given its places."""
-    query = np.repeat(np.arange(frame.n_queries), frame.group_sizes)
-    start = frame.offsets[:-1][query]
-    order = _best_first(scores, frame.offsets)
-    position = np.arange(len(order))
-    new = ~frame.present[order, frame.modalities.index(modality)]
-    so_far = np.concatenate([[0], np.cumsum(new)])
-    number = so_far[:-1] - so_far[start]
-    reserved = np.flatnonzero(new & (number < slots))
-    held = np.bincount(query[reserved], minlength=frame.n_queries)[query]
-    # Both sequences grow within a query, so that the smaller of the two gives every item its own place.
-    latest = start + np.maximum(k - held, 0) + number
-    final = np.empty(len(order), dtype=np.int64)
-    final[reserved] = np.minimum(position, latest)[reserved]
-    others, free = np.ones(len(order), dtype=bool), np.ones(len(order), dtype=bool)
-    others[reserved] = free[final[reserved]] = False
-    final[others] = np.flatnonzero(free)
-    minus_place = np.empty(len(order))
-    minus_place[order] = start - final - 1.0
-    return minus_place
+@dataclass(frozen=True)
+class Places:
+    """The order of a frame's rows, within which new items can be given places.
+
+    Attributes
+    ----------
+    offsets
+        (n_queries + 1,) row borders.
+    order
+        (n_rows,) rows of every query, best first; where new items stand, they stand in their own order.
+    new
+        (n_rows,) bool along `order`: nobody has met the item.
+    """
+
+    offsets: IntArray
+    order: IntArray
+    new: BoolArray
+
+    @classmethod
+    def of(cls, frame: ScoreFrame, inner: MetaLearner, newcomers: MetaLearner, modality: str) -> Places:
+        """Order all rows by one meta-learner, and the new ones, on their places, by the other."""
+        is_new = new_rows(frame, modality)
+        return cls.ordered(frame, is_new, inner.score(frame), newcomers.score(frame.take_rows(is_new)))
+
+    @classmethod
+    def ordered(
+        cls, frame: ScoreFrame, is_new: BoolArray, scores: ScoreArray, newcomers: ScoreArray
+    ) -> Places:
+        """Order by the (n_rows,) scores, and the new rows, on their places, by scores of their own."""
+        order = _best_first(scores, frame.offsets)
+        new = is_new[order]
+        merit = np.full(len(order), -np.inf)
+        merit[is_new] = newcomers
+        by_merit = _best_first(merit, frame.offsets)
+        order[new] = by_merit[is_new[by_merit]]
+        return cls(frame.offsets, order, new)
+
+    def with_reserve(self, slots: IntArray, k: int) -> ScoreArray:
+        """Return (n_rows,) minus the place in the list after (n_queries,) slots have been given away.
+
+        Where a list has fewer new items the others keep the places.
+        """
+        query, start = self._query, self.offsets[:-1][self._query]
+        position = np.arange(len(self.order))
+        so_far = np.concatenate([[0], np.cumsum(self.new)])
+        number = so_far[:-1] - so_far[start]
+        reserved = np.flatnonzero(self.new & (number < slots[query]))
+        held = np.bincount(query[reserved], minlength=len(slots))[query]
+        # Both sequences grow within a query, so that the smaller of the two gives every item its own place.
+        latest = start + np.maximum(k - held, 0) + number
+        final = np.empty(len(self.order), dtype=np.int64)
+        final[reserved] = np.minimum(position, latest)[reserved]
+        others, free = np.ones(len(final), dtype=bool), np.ones(len(final), dtype=bool)
+        others[reserved] = free[final[reserved]] = False
+        final[others] = np.flatnonzero(free)
+        minus_place = np.empty(len(final))
+        minus_place[self.order] = start - final - 1.0
+        return minus_place
+
+    @cached_property
+    def _query(self) -> IntArray:
+        """(n_rows,) number of the query of each row."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+
+def new_rows(frame: ScoreFrame, modality: str) -> BoolArray:
+    """(n_rows,) bool: the candidate lacks the modality."""
+    absent: BoolArray = ~frame.present[:, frame.modalities.index(modality)]
+    return absent
+
+
+def activity_of(frame: ScoreFrame, column: str | None) -> ScoreArray:
+    """(n_queries,) activity of the users, 0 without a column; DataError if it is not in the context."""
+    if column is None:
+        return np.zeros(frame.n_queries)
+    if column not in frame.context_names:
+        raise DataError(
+            f"got the context {', '.join(frame.context_names)}, expected also {column}",
+            fix="score with the features that the model was trained with",
+        )
+    values = np.zeros(frame.n_queries)
+    filled = frame.group_sizes > 0
+    values[filled] = frame.context[frame.offsets[:-1][filled], frame.context_names.index(column)]
+    return values
 
 
 def _best_first(scores: ScoreArray, offsets: IntArray) -> IntArray:

@@ -29,6 +29,8 @@ class FeatureSettings:
 
     Attributes
     ----------
+    per_source, new_per_source
+        Items that each source retrieves, and of those that nobody has met each source but behaviour.
     last_k
         Last liked items that the `last` similarity looks at, and the half-life in items of the `recent`
         one; 0 for data without times, which have neither.
@@ -39,6 +41,7 @@ class FeatureSettings:
     """
 
     per_source: int = 100
+    new_per_source: int = 0
     last_k: int = 5
     components: int = 4
     exclude_seen: bool = True
@@ -82,7 +85,10 @@ class FeatureModel:
     def generated(self, users: IntArray) -> Iterator[Candidates]:
         """Yield retrieved candidates of these users in batches."""
         met = (self.history.seen if self.met is None else self.met) if self.settings.exclude_seen else None
-        return retrieve(self.retrievers, self.history, users, self.settings.per_source, met)
+        settings = self.settings
+        return retrieve(
+            self.retrievers, self.history, users, settings.per_source, met, settings.new_per_source
+        )
 
     def given(self, queries: IntArray, items: IntArray) -> Iterator[Candidates]:
         """Yield given candidates, sorted by (query, item), in batches of whole queries."""
@@ -182,12 +188,12 @@ class FeatureModel:
     def presence(self, queries: IntArray, items: IntArray) -> BoolArray:
         """(n_rows, n_modalities) bool: what is there of each pair, in the order of `modalities`.
 
-        Behaviour is there where somebody before the cut liked the item.
+        Behaviour is there where somebody before the cut met the item.
         """
         columns = [modality.present[items] for modality in self.items.values()]
         columns += [modality.present[queries] for modality in self.users.values()]
         if len(self.history.users):
-            columns.insert(0, (self.history.popularity > 0)[items])
+            columns.insert(0, (self.history.met_by > 0)[items])
         return np.column_stack([np.zeros((len(items), 0), dtype=bool), *columns])
 
     def _behaviour_and_context(self, blocks: _Blocks, candidates: Candidates) -> None:

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from features.frame import BoolArray, FloatArray, IntArray
 from features.history import History
-from features.retrievers import PropagatedRetriever, Retriever
+from features.retrievers import BEHAVIOUR, PropagatedRetriever, Retriever
 
 # Dense scores of one batch of users hold at most this many cells a source.
 BATCH_CELLS = 2_000_000
@@ -48,19 +48,25 @@ def retrieve(
     users: IntArray,
     per_source: int,
     met: sparse.csr_array | None,
+    new_per_source: int = 0,
 ) -> Iterator[Candidates]:
     """Yield, a batch of users at a time, the union of the best `per_source` items of every source.
 
-    Items where `met` (n_users, n_items) is not zero are not retrieved.
+    Sources that know items by what they are like add their best `new_per_source` of those that nobody has
+    met, which would drown among the others. Items where `met` (n_users, n_items) is not zero are left out.
     Only items with a positive score are retrieved, so a user of whom no source knows anything gets the
     popular ones. Memory grows with the batch, not with the number of users.
     """
+    new = np.flatnonzero(history.met_by == 0)
     for batch in user_batches(users, history.n_items):
         dense = _dense_scores(retrievers, history, batch)
         hidden = np.zeros(dense.shape[1:], dtype=bool) if met is None else met[batch].toarray() != 0
         chosen = np.zeros(dense.shape[1:], dtype=bool)
-        for scores in dense:
-            chosen |= top_items(np.where(hidden, np.nan, scores), per_source)
+        for retriever, scores in zip(retrievers, dense, strict=True):
+            usable = np.where(hidden, np.nan, scores)
+            chosen |= top_items(usable, per_source)
+            if new_per_source and len(new) and retriever.block != BEHAVIOUR:
+                chosen[:, new] |= top_items(usable[:, new], new_per_source)
         rows, items = np.nonzero(chosen)
         yield Candidates(batch[rows], items.astype(np.int64), dense[:, rows, items].T)
 

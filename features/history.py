@@ -149,6 +149,11 @@ class History:
         return np.asarray(self.liked.sum(axis=0), dtype=np.float32).ravel()
 
     @cached_property
+    def met_by(self) -> FloatArray:
+        """(n_items,) float32 number of users who met the item, liked or not."""
+        return np.asarray(self.seen.sum(axis=0), dtype=np.float32).ravel()
+
+    @cached_property
     def activity(self) -> FloatArray:
         """(n_users,) float32 number of items the user met."""
         return np.asarray(self.seen.sum(axis=1), dtype=np.float32).ravel()

@@ -113,6 +113,9 @@ class CandidateConfig(_Strict):
     content: bool = Field(True, description="reach items by what they are like, in every item modality")
     content_neighbours: int = Field(50, ge=1)
     per_source: int = Field(60, ge=1, le=10_000)
+    new_per_source: int = Field(
+        10, ge=0, description="items without an interaction that each content source adds"
+    )
     exclude_seen: bool = True
 
     @model_validator(mode="after")
@@ -158,7 +161,7 @@ class EnsembleConfig(_Strict):
         1000, ge=20, description="strict: queries scored out of fold with all candidates, at most"
     )
     reserve: int = Field(
-        3, ge=0, description="most of the first k places that may be kept for items without an interaction"
+        8, ge=0, description="most of the first k places that may be kept for items without an interaction"
     )
     sampling: Literal["natural", "pattern_balanced"] = "pattern_balanced"
     sampling_params: dict[str, Scalar] = {}

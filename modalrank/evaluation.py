@@ -126,7 +126,7 @@ def coldness_slices(
 ) -> list[Slice]:
     """Recall@k of the held-out positives on items never, rarely (1-3) and often met before the cut."""
     found = _found(scored, scores, positives, k)
-    degree = model.history.popularity[positives.items]
+    degree = model.history.met_by[positives.items]
     parts = {"cold (0)": degree == 0, "rare (1-3)": (degree > 0) & (degree < 4), "warm (4+)": degree >= 4}
     return [_positive_slice("item", name, found, part, k) for name, part in parts.items() if part.any()]
 

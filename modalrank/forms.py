@@ -346,6 +346,7 @@ def feature_settings(config: Config) -> FeatureSettings:
     """Return the settings of features and candidates that a config asks for."""
     return FeatureSettings(
         per_source=config.candidates.per_source,
+        new_per_source=config.candidates.new_per_source,
         last_k=config.last_k if config.data.columns.time is not None else 0,
         components=config.components,
         exclude_seen=config.candidates.exclude_seen,

@@ -19,17 +19,15 @@ from ensembles import (
 )
 from ensembles.gate import Step
 from ensembles.meta import teaching_queries
-from ensembles.reserve import with_reserve
 from ensembles.score_frame import concatenate
 from features.retrievers import BEHAVIOUR
 from features.splits import query_folds
 from modalrank.config import Config
 from modalrank.evaluation import Scored, Values
+from modalrank.reserve_choice import choose_reserve
 
 # Parts of the judging queries: what is fitted on the others is judged on each.
 N_PARTS = 3
-# Share of NDCG@k and of recall@k that places for new items may cost.
-RESERVE_COST = 0.02
 
 
 @dataclass(frozen=True)
@@ -85,31 +83,21 @@ def fit_ladder(
 
 
 def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
-    """Keep as many places for new items as cost at most RESERVE_COST of NDCG@k and of recall@k."""
-    inner, k, draws = ladder.metas[ladder.chosen], config.ensemble.k, config.ensemble.bootstrap_draws
+    """Add the reserve as one more rung, and choose it where it shows more of the new items that are liked."""
+    k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
     before = ladder.scores[ladder.chosen]
-    best = None
-    for slots in range(1, min(config.ensemble.reserve, k - 1) + 1):
-        after = with_reserve(before, judge.frame, BEHAVIOUR, slots, k)
-        if _keeps(judge.ndcg, before, after, k) and _keeps(judge.recall, before, after, k):
-            best = slots, after
-    if best is None:
+    choice = choose_reserve(config, ladder.metas[ladder.chosen], before, judge)
+    if choice is None:
         return ladder
-    slots, after = best
-    values = judge.ndcg(after, k)
+    values = judge.ndcg(choice.scores, k)
     difference = paired_bootstrap(values, judge.ndcg(before, k), draws, config.seed)
     step = Step(Reserve.name, float(np.nanmean(values)), ladder.chosen, difference, accepted=True)
     return Ladder(
-        ladder.metas | {Reserve.name: Reserve(inner, BEHAVIOUR, slots, k)},
-        ladder.scores | {Reserve.name: after},
+        ladder.metas | {Reserve.name: choice.meta},
+        ladder.scores | {Reserve.name: choice.scores},
         Reserve.name,
         [*ladder.steps, step],
     )
-
-
-def _keeps(metric: Callable[[Values, int], Values], before: Values, after: Values, k: int) -> bool:
-    kept = (1.0 - RESERVE_COST) * float(np.nanmean(metric(before, k)))
-    return float(np.nanmean(metric(after, k))) >= kept
 
 
 def _made(config: Config, name: str) -> MetaLearner:

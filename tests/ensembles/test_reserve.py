@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensembles import BestSingle, load_meta
-from ensembles.reserve import Reserve, with_reserve
+from ensembles.reserve import Places, Reserve, activity_of, new_rows
 from ensembles.score_frame import ScoreFrame
+from features.errors import DataError
 from tests.ensembles.planted import from_lists
 
 
@@ -24,7 +25,12 @@ def lists(scores: list[list[float]], new: list[list[int]]) -> ScoreFrame:
 
 def ranked(frame: ScoreFrame, slots: int, k: int) -> list[list[int]]:
     """Rows of each query, best first."""
-    final = with_reserve(frame.scores[:, 0], frame, "behaviour", slots, k)
+    is_new, scores = new_rows(frame, "behaviour"), frame.scores[:, 0]
+    places = Places.ordered(frame, is_new, scores, scores[is_new])
+    return by_query(frame, places.with_reserve(np.full(frame.n_queries, slots), k))
+
+
+def by_query(frame: ScoreFrame, final: np.ndarray) -> list[list[int]]:
     parts = np.split(final, frame.offsets[1:-1])
     return [np.argsort(-part, kind="stable").tolist() for part in parts]
 
@@ -62,11 +68,41 @@ def test_reserve_keeps_its_promise_and_all_other_order(seed: int, slots: int, k:
             assert [i for i in place if bits[i] == bit] == [i for i in inner if bits[i] == bit]
 
 
-def test_reserve_saved_and_loaded_scores_the_same(tmp_path: Path) -> None:
-    frame = lists([[3.0, 2.0, 1.0], [1.0, 2.0]], [[0, 1, 1], [1, 0]])
-    meta = Reserve(BestSingle(2), "behaviour", 1, 2).fit(frame)
-    meta.save(tmp_path)
-    np.testing.assert_array_equal(load_meta(tmp_path).score(frame), meta.score(frame))
+def two_opinions() -> ScoreFrame:
+    """Two users, the second of whom is active; the bases disagree about the two new items at the end."""
+    rows = [[4.0, 0.0], [3.0, 0.0], [2.0, 1.0], [1.0, 2.0]]
+    frame = from_lists([rows, rows], labels=[[1, 0, 0, 0], [1, 0, 0, 0]])
+    return replace(
+        frame,
+        modalities=("behaviour",),
+        present=np.array([[True], [True], [False], [False]] * 2),
+        context_names=("activity",),
+        context=np.repeat([[1.0], [5.0]], 4, axis=0).astype(np.float32),
+    )
+
+
+def chooser(frame: ScoreFrame, base: int) -> BestSingle:
+    """The best single base, taught that it is this one."""
+    labels = (frame.scores[:, base] == frame.scores[:, base].max()).astype(np.int32)
+    return BestSingle(2).fit(replace(frame, labels=labels))
+
+
+def test_newcomers_order_new_items_and_active_users_alone_get_places(tmp_path: Path) -> None:
+    frame = two_opinions()
+    inner, newcomers = chooser(frame, 0), chooser(frame, 1)
+    assert inner.bases_used() != newcomers.bases_used()
+    everybody = Reserve(inner, newcomers, "behaviour", 1, 2)
+    assert by_query(frame, everybody.score(frame)) == [[0, 3, 1, 2]] * 2
+    active = Reserve(inner, newcomers, "behaviour", 1, 2, activity="activity", active_from=5.0)
+    assert by_query(frame, active.score(frame)) == [[0, 1, 3, 2], [0, 3, 1, 2]]
+    assert set(active.bases_used()) == set(frame.bases)
+    active.save(tmp_path)
+    np.testing.assert_array_equal(load_meta(tmp_path).score(frame), active.score(frame))
+
+
+def test_reserve_says_which_activity_it_misses() -> None:
+    with pytest.raises(DataError, match="expected also clicks"):
+        activity_of(two_opinions(), "clicks")
 
 
 def test_reserve_equal_scores_earn_nothing_by_their_row() -> None:

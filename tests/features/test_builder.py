@@ -174,10 +174,12 @@ def test_frame_presence_of_each_pair():
     age = vectors_of([20], [30], None, [50])
     model = hand_model(users={"age": age})
     assert model.modalities == ("behaviour", "text", "age")
-    # Items 4 and, for text, 3 are the absent ones; user 2 has no age.
-    expected = [[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]]
+    # Item 3 has no text and user 2 no age; every item was met, 4 by a user who disliked it.
+    expected = [[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]]
     np.testing.assert_array_equal(model.presence(PAIRS.queries, PAIRS.items), np.array(expected, dtype=bool))
     np.testing.assert_array_equal(model.frame(PAIRS).present, np.array(expected, dtype=bool))
+    liked_only = replace(model, history=HISTORY.take(HISTORY.is_positive))
+    np.testing.assert_array_equal(liked_only.presence(PAIRS.queries, PAIRS.items)[:, 0], PAIRS.items != 4)
 
 
 def test_frame_labels_are_those_given_or_0():

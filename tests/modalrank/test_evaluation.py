@@ -27,8 +27,8 @@ NO_POSITIVE = float("nan")
 
 
 def history() -> History:
-    """Item 0 is liked by four users, 1 by one, 2 and 3 by nobody; user 5 met two items, the others one."""
-    users, items = np.array([1, 2, 3, 4, 5, 5]), np.array([0, 0, 0, 0, 1, 2])
+    """Item 0 is liked by four users and disliked by user 5, who likes 1; nobody met 2 and 3."""
+    users, items = np.array([1, 2, 3, 4, 5, 5]), np.array([0, 0, 0, 0, 1, 0])
     labels = np.array([1, 1, 1, 1, 1, 0], dtype=np.float32)
     return History(users, items, labels, None, n_users=6, n_items=4, positive_from=1.0)
 

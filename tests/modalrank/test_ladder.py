@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from ensembles.score_frame import ScoreFrame
 from modalrank.config import Config
 from modalrank.evaluation import Scored
-from modalrank.ladder import RESERVE_COST, Ladder, fit_ladder
+from modalrank.ladder import Ladder, fit_ladder
 from tests.ensembles.planted import complementary, from_lists
 
 K = 3
@@ -138,64 +137,3 @@ def test_part_without_anything_to_learn_from_is_left_unranked() -> None:
     own = ladder.scores["best_single"][: judge.offsets[1]]
     np.testing.assert_array_equal(own, np.zeros(len(own)))
     assert ladder.metas["best_single"].bases_used()[0] == "base0"
-
-
-def with_new(relevant: Sequence[Sequence[int]], new: Sequence[int]) -> ScoreFrame:
-    """One base that ranks the candidates as they stand; `new` ones have no behaviour."""
-    size = len(new)
-    scores = [[[float(size - place)] for place in range(size)]] * len(relevant)
-    labels = [[float(place in row) for place in range(size)] for row in relevant]
-    frame = from_lists(scores, labels)
-    present = np.tile(~np.array(new, dtype=bool), len(relevant))[:, None]
-    return replace(frame, modalities=("behaviour",), present=present)
-
-
-def reserved(frame: ScoreFrame, *, reserve: int = 3, k: int = K, total: np.ndarray | None = None) -> Ladder:
-    config = config_of(["best_single"], reserve=reserve, k=k)
-    return fit_ladder(config, None, judged_by(frame, total), lambda _: None)
-
-
-def test_places_for_new_items_that_cost_nothing_are_kept() -> None:
-    ladder = reserved(with_new([[0]] * 30, [0, 0, 0, 0, 1, 1]))
-    assert (ladder.chosen, list(ladder.metas)) == ("reserve", ["best_single", "reserve"])
-    meta = ladder.metas["reserve"]
-    assert (meta.inner, meta.slots, meta.k) == (ladder.metas["best_single"], K - 1, K)
-    (step,) = ladder.steps
-    assert (step.name, step.against, step.accepted) == ("reserve", "best_single", True)
-    assert (step.mean, step.difference.mean) == (1.0, 0.0)
-    parts = pairwise(np.arange(0, 181, 6))
-    orders = [np.argsort(-ladder.scores["reserve"][a:b]).tolist() for a, b in parts]
-    assert orders == [[0, 4, 5, 1, 2, 3]] * 30
-
-
-def test_no_more_places_than_asked() -> None:
-    frame = with_new([[0]] * 30, [0, 0, 0, 0, 1, 1])
-    assert reserved(frame, reserve=1).metas["reserve"].slots == 1
-    assert reserved(frame, reserve=0).chosen == "best_single"
-    assert reserved(frame, k=1).chosen == "best_single", "the first place is never kept"
-
-
-def test_places_that_displace_what_is_liked_are_not_kept() -> None:
-    # The third place is free, the second is not.
-    ladder = reserved(with_new([[0, 1]] * 30, [0, 0, 0, 0, 1, 1]))
-    assert ladder.metas["reserve"].slots == 1
-    ladder = reserved(with_new([[0, 1, 2]] * 30, [0, 0, 0, 0, 1, 1]))
-    assert (ladder.chosen, list(ladder.metas), ladder.steps) == ("best_single", ["best_single"], [])
-
-
-@pytest.mark.parametrize(
-    ("both", "chosen"),
-    # One of `both` loses its second place: 0.39 of its NDCG@2 and half of its recall@2.
-    [(0, "reserve"), (5, "reserve"), (6, "best_single")],
-)
-def test_places_may_cost_little_of_recall_too(both: int, chosen: str) -> None:
-    relevant = [[0, 1]] * both + [[0]] * (130 - both)
-    ladder = reserved(with_new(relevant, [0, 0, 1]), k=2)
-    assert ladder.chosen == chosen
-    ndcg_cost = both / 130 * (1 / np.log2(3)) / (1 + 1 / np.log2(3))
-    assert ndcg_cost < RESERVE_COST, "it is recall that refuses"
-
-
-def test_lists_without_behaviour_have_no_new_items() -> None:
-    frame = replace(with_new([[0]] * 30, [0, 0, 0, 1]), modalities=("text",))
-    assert reserved(frame).chosen == "best_single"

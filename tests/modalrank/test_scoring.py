@@ -32,7 +32,7 @@ NEW_ITEM, NEW_USER = "new-item", "new-user"
 def with_meta(result, bundle: Bundle, name: str) -> Bundle:
     """The bundle with all bases of the run under another meta-learner, so that every base has a say."""
     inner = make_meta("best_single" if name == "reserve" else name, k=5, threads=1).fit(result.test.frame)
-    meta = Reserve(inner, "behaviour", 2, 5) if name == "reserve" else inner
+    meta = Reserve(inner, inner, "behaviour", 2, 5) if name == "reserve" else inner
     stack = replace(result.stack, meta=meta).pruned()
     return replace(bundle, stack=stack, blocks={base: result.blocks[base] for base in stack.bases})
 
