@@ -47,15 +47,21 @@ K = 20
 METRICS = {"ndcg": f"NDCG@{K}", "recall": f"Recall@{K}"}
 # Retrievers that say the same of an item to everybody, or to everybody at one time.
 POPULARITY = ("popularity", "recent_popularity", "local_popularity")
+# Features that say something of an item by itself.
+ITEM_LEVEL = (
+    *(f"{BEHAVIOUR}.{name}" for name in ("log_popularity", "age", "idle")),
+    "*.present",
+    "*.smooth_popularity",
+    "*.component_*",
+)
 WHOLE = "**whole**"
 NOTES = f"""Rows:
 - `modality`: its features, its retriever and its part in the content graph are left out.
 - `retriever`: one behaviour retriever, as candidate source, feature and base. `content_retrieval`: all
   content retrievers and the graphs they walk on; the similarities to the history stay.
 - `features`: the learned bases do not see this block; `components` are the leading components of vectors.
-- `item_level`: no {", ".join(POPULARITY)} retriever, and no components.
-  What says something of an item by itself and stays, because no setting leaves it out: log popularity, age
-  and idle time in the behaviour block, and each modality's presence and the popularity of its neighbours.
+- `item_level`: no {", ".join(POPULARITY)} retriever, and no feature that says something of an item by
+  itself: popularity, age, idle time, presence, the popularity of its neighbours, components.
 - `family`: all learned bases of the family; for lightgbm those of the single modalities too. `meta`: one
   rung of the ladder. `reserve`: no places kept for new items.
 
@@ -114,7 +120,13 @@ def feature_variants(config: Config, learned: Sequence[BaseConfig]) -> Iterator[
     if config.components:
         yield Variant("features:components", ("components=0",))
     if any(retriever.kind not in POPULARITY for retriever in retrievers_of(config)):
-        yield Variant("item_level", (without_kinds(config, POPULARITY), "components=0"))
+        yield Variant(
+            "item_level",
+            (
+                without_kinds(config, POPULARITY),
+                override("exclude_features", [*config.exclude_features, *ITEM_LEVEL]),
+            ),
+        )
 
 
 def family_variants(learned: Sequence[BaseConfig]) -> Iterator[Variant]:

@@ -160,6 +160,9 @@ class EnsembleConfig(_Strict):
     queries: int = Field(
         1000, ge=20, description="strict: queries scored out of fold with all candidates, at most"
     )
+    judges: int = Field(
+        10_000, ge=20, description="queries that choose, drawn at random where there are more"
+    )
     reserve: int = Field(
         8, ge=0, description="most of the first k places that may be kept for items without an interaction"
     )

@@ -5,11 +5,11 @@ A log needs candidates and labels made from hidden interactions; judged lists br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -24,79 +24,9 @@ from features.splits import forward_cuts, hidden_folds, query_folds
 from modalrank.config import Config
 from modalrank.dataset import Dataset, row_blocks
 from modalrank.encoding import Encodings
+from modalrank.lists import ALWAYS_LEARNED, Held, Lists, Progress, Training, Window, whole
 from modalrank.retriever_config import default_retrievers
 from tuning.grids import Trial, pick_setting
-
-Progress = Callable[[str], None]
-Held = Literal["valid", "test"]
-# The fold of training queries that are in no out-of-fold part.
-ALWAYS_LEARNED = -1
-
-
-@dataclass(frozen=True)
-class Lists:
-    """Labelled queries with all their candidates, made a batch at a time when they are asked for.
-
-    Attributes
-    ----------
-    frames
-        Gives the batches; queries for which no source found a candidate are in none.
-    queries
-        (n,) codes of the queries, ascending.
-    total_relevant
-        (n,) positives of each, retrieved or not; None where all are rows.
-    """
-
-    frames: Callable[[], Iterator[RankingFrame]]
-    queries: IntArray
-    total_relevant: IntArray | None
-
-
-@dataclass(frozen=True)
-class Training:
-    """Labelled queries to train on.
-
-    Attributes
-    ----------
-    frame, folds
-        The queries with some of their negatives, and (n_queries,) the fold of each; those of fold
-        ALWAYS_LEARNED are never scored out of fold.
-    lists
-        Fold to the full lists that are scored out of fold.
-    scheme
-        `cross` or `forward`, see `ensembles.oof`.
-    """
-
-    frame: RankingFrame
-    folds: IntArray
-    lists: Mapping[int, Lists]
-    scheme: Literal["cross", "forward"]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Interactions as labels, and what may be known of their users without them."""
-
-    fold: int
-    model: FeatureModel
-    truth: History
-    users: IntArray
-
-
-class Form(Protocol):
-    """What the training run needs of a data set."""
-
-    def training(self) -> Training:
-        """Return the training queries."""
-        ...
-
-    def held_out(self, split: Held, model: FeatureModel) -> Lists:
-        """Return the labelled queries of a held-out split."""
-        ...
-
-    def model_before(self, split: Held) -> FeatureModel:
-        """Return the feature model that may be used to score a held-out split."""
-        ...
 
 
 class LogForm:
@@ -154,12 +84,12 @@ class LogForm:
         return self.config.labels.method == "hide" or self.config.protocol == "full"
 
     def _scored_users(self, window: Window, scored: list[Window]) -> IntArray:
-        """Return some users where others choose (strict), and all where these are the ones that choose."""
-        if self.config.protocol == "full":
-            return window.users
-        return self._drawn(window.users, -(-self.config.ensemble.queries // len(scored)))
+        """Return some users; more of them where these are the ones that choose (full)."""
+        ensemble = self.config.ensemble
+        most = ensemble.judges if self.config.protocol == "full" else ensemble.queries
+        return self._drawn(window.users, -(-most // len(scored)))
 
-    def _drawn(self, users: IntArray, most: int) -> IntArray:
+    def _drawn(self, users: IntArray, most: int | None) -> IntArray:
         return np.sort(self._lots.permutation(users)[:most])
 
     def _lists(self, window: Window, users: IntArray) -> Lists:
@@ -182,10 +112,10 @@ class LogForm:
         history = self.dataset.history(self.dataset.in_split("train", "valid"))
         return self.feature_model(history, _graphed(self.items, history, self.config))
 
-    def held_out(self, split: Held, model: FeatureModel) -> Lists:
-        """Return generated candidates of every user with a positive in the split."""
+    def held_out(self, split: Held, model: FeatureModel, most: int | None = None) -> Lists:
+        """Return generated candidates of the users with a positive in the split, `most` drawn of them."""
         truth = self._truth(split)
-        users = _users_with_positive(truth)
+        users = self._drawn(_users_with_positive(truth), most)
         return self._lists(Window(0, self._unmet(model, split), truth, users), users)
 
     def positives(self, split: Held) -> Candidates:
@@ -311,12 +241,14 @@ class JudgedForm:
         splits = ("train",) if self.config.protocol == "strict" else ("train", "valid")
         frame = self._frame(splits, self._model)
         folds = query_folds(frame.n_queries, self.config.labels.folds, self.config.seed)
-        lists = {fold: _whole(frame.take_queries(np.flatnonzero(folds == fold))) for fold in np.unique(folds)}
+        lists = {fold: whole(frame.take_queries(np.flatnonzero(folds == fold))) for fold in np.unique(folds)}
         return Training(frame, folds, lists, "cross")
 
-    def held_out(self, split: Held, model: FeatureModel) -> Lists:
-        """Return the judged rows of the split."""
-        return _whole(self._frame((split,), model))
+    def held_out(self, split: Held, model: FeatureModel, most: int | None = None) -> Lists:
+        """Return the judged rows of the queries of the split, `most` drawn of them."""
+        frame = self._frame((split,), model)
+        drawn = np.random.default_rng(self.config.seed).permutation(frame.n_queries)[:most]
+        return whole(frame.take_queries(np.sort(drawn)))
 
     def model_before(self, split: Held) -> FeatureModel:
         """Return the feature model, which knows no interaction."""
@@ -361,10 +293,6 @@ def _graphed(items: Space, history: History, config: Config) -> Space:
         return items
     known, neighbours = history.popularity > 0, config.candidates.content_neighbours
     return {name: with_graph(modality, known, neighbours) for name, modality in items.items()}
-
-
-def _whole(frame: RankingFrame) -> Lists:
-    return Lists(lambda: iter([frame]), frame.queries[frame.offsets[:-1]], None)
 
 
 def _users_with_positive(history: History) -> IntArray:

@@ -17,7 +17,8 @@ from modalrank.console import command, out, show_table
 from modalrank.dataset import load_dataset
 from modalrank.encoding import Encodings
 from modalrank.evaluation import Slice
-from modalrank.forms import Held, make_form
+from modalrank.forms import make_form
+from modalrank.lists import Held
 from modalrank.plots import figures
 from modalrank.scoring import (
     Fresh,

@@ -34,8 +34,9 @@ from modalrank.evaluation import (
     pattern_slices,
     query_pattern_slices,
 )
-from modalrank.forms import Held, JudgedForm, Lists, LogForm, Training, make_form
+from modalrank.forms import JudgedForm, LogForm, make_form
 from modalrank.ladder import fit_ladder
+from modalrank.lists import Held, Lists, Training
 from rankers.protocol import Ranker
 from tuning.grids import Trial
 
@@ -133,7 +134,8 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
         del frame
     untold = Stack(rankers, bases.modality, CONTEXT, make_meta("best_single"))
     with stages.stage("score validation"):
-        judge = score_lists(untold, form.held_out("valid", before_valid)) if strict else oof
+        judges = form.held_out("valid", before_valid, config.ensemble.judges) if strict else None
+        judge = oof if judges is None else score_lists(untold, judges)
     with stages.stage("climb the ladder"):
         ladder = fit_ladder(config, oof.frame if strict else None, judge, say)
     stack = replace(untold, meta=ladder.metas[ladder.chosen])

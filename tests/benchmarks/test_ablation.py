@@ -51,7 +51,8 @@ def test_variant_of_an_example_is_a_config_without_the_one_thing(file, protocol)
     for block in ("behaviour", "content", "context"):
         assert all(block not in base.blocks for base in rest[f"features:{block}"].bases)
     assert not rest["content_retrieval"].candidates.content
-    assert rest["reserve"].ensemble.reserve == 0 == rest["item_level"].components
+    assert rest["reserve"].ensemble.reserve == 0
+    assert set(ablation.ITEM_LEVEL) <= set(rest["item_level"].exclude_features)
     left = {retriever.kind for retriever in rest["item_level"].candidates.retrievers}
     assert left == kinds - set(ablation.POPULARITY)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from features.errors import DataError
 from modalrank import forms
 from modalrank.encoding import fit_encoders
-from modalrank.forms import ALWAYS_LEARNED, LogForm, Window
+from modalrank.forms import LogForm
+from modalrank.lists import ALWAYS_LEARNED, Window
 from modalrank.retriever_config import default_retrievers
 from tests.modalrank.form_parts import (
     form_of,
@@ -299,6 +300,24 @@ def test_held_out_queries_are_the_users_with_a_positive_and_labels_the_truth(spl
     assert labelled(frame) == rows_of(frame) & truth
     positives = log.positives(split)
     assert set(zip(positives.queries.tolist(), positives.items.tolist(), strict=True)) == truth
+
+
+@pytest.mark.parametrize("most", [1, 10, 1000])
+def test_held_out_queries_are_drawn_where_there_are_more_than_asked(most, log_world):
+    form = form_of(log_world)
+    model = form.model_before("test")
+    every = form.held_out("test", model)
+    lists = form.held_out("test", model, most)
+    assert len(lists.queries) == min(most, len(every.queries))
+    assert set(lists.queries) <= set(every.queries)
+    np.testing.assert_array_equal(
+        lists.total_relevant, every.total_relevant[np.isin(every.queries, lists.queries)]
+    )
+
+
+def test_full_chooses_on_no_more_queries_than_asked(log_world):
+    training = form_of(log_world, "protocol=full", "ensemble.judges=20").training()
+    assert [len(lists.queries) for lists in training.lists.values()] == [10, 10]
 
 
 def test_total_relevant_counts_positives_retrieved_or_not(log):

@@ -65,6 +65,14 @@ def test_judged_queries_have_all_their_relevant_rows(judged):
     np.testing.assert_array_equal(lists.queries, np.unique(only(lists).queries))
 
 
+def test_judged_queries_are_drawn_where_there_are_more_than_asked(judged):
+    model = judged.model_before("test")
+    every, some = judged.held_out("test", model), judged.held_out("test", model, 2)
+    assert len(some.queries) == 2 and set(some.queries) <= set(every.queries)
+    rows = np.isin(only(every).queries, some.queries)
+    np.testing.assert_array_equal(only(some).features, only(every).features[rows])
+
+
 def test_judged_row_weights_become_query_weights(own_judged):
     rows = own_judged.table("judged.parquet")
     weights = pl.col("query_id").str.slice(1).cast(pl.Float64) + pl.int_range(pl.len()).over("query_id")
