@@ -1,0 +1,166 @@
+"""Leak checks on real data: what must not matter is changed, and what cannot be predicted is asked for.
+
+usage: python benchmarks/leaks.py [movies tiktok] [--protocol strict|full] [--seed N] [--data DIR]
+
+Prints a Markdown table a data set. Every row is a training run of its own on a changed copy of the tables:
+
+- `renamed`: ids of users and items drawn anew, rows of both tables shuffled. The difference to the whole must
+  be within that of another seed, because what is drawn at random is drawn of other rows.
+- `other seed`: the tables as they are; what drawing and training again changes.
+- `test drawn`: the item of every test row is drawn at random of those that its user has not met. Nobody can
+  know these, so that the lists must be as good as random ones; more is a leak of the test into training.
+- `train shuffled`: items of the rows before the test change places within their split, so that popularity
+  stays and taste is gone; the lists must be no better than the popular ones.
+
+The last two columns show what random lists and the popular items reach on the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from ablation import EXAMPLES, METRICS, ROOT, SHARED, K, difference, run, say, show_difference
+from peer_table import markdown
+from peers import MIN_RATING, machine
+
+Tables = tuple[pl.DataFrame, pl.DataFrame]
+Change = Callable[[pl.DataFrame, pl.DataFrame, np.random.Generator], Tables]
+
+
+def renamed(events: pl.DataFrame, items: pl.DataFrame, rng: np.random.Generator) -> Tables:
+    """Draw new ids and shuffle the rows of both tables."""
+
+    def names(ids: pl.Series) -> pl.DataFrame:
+        known = ids.unique().sort()
+        return pl.DataFrame(
+            {ids.name: known, "new": [f"n{code:07d}" for code in rng.permutation(len(known))]}
+        )
+
+    for column in ("user_id", "item_id"):
+        new = names(pl.concat([events[column], *([items[column]] if column in items.columns else [])]))
+        events = events.join(new, on=column).drop(column).rename({"new": column})
+        if column in items.columns:
+            items = items.join(new, on=column).drop(column).rename({"new": column})
+    return tuple(table[rng.permutation(table.height)] for table in (events, items))
+
+
+def test_drawn(events: pl.DataFrame, items: pl.DataFrame, rng: np.random.Generator) -> Tables:
+    """Draw the items of all test rows among those that their users have not met."""
+    known = items["item_id"].to_numpy()
+    met = {user[0]: set(part["item_id"]) for user, part in events.group_by("user_id")}
+    drawn = []
+    for user, split, item in events.select("user_id", "split", "item_id").iter_rows():
+        while split == "test" and item in met[user]:
+            item = known[rng.integers(len(known))]
+        met[user].add(item)
+        drawn.append(item)
+    return events.with_columns(item_id=pl.Series(drawn)), items
+
+
+def train_shuffled(events: pl.DataFrame, items: pl.DataFrame, rng: np.random.Generator) -> Tables:
+    """Let the items of rows before the test change places within their split; repetitions are dropped."""
+    moved = events["item_id"].to_numpy().copy()
+    for split in ("train", "valid"):
+        (rows,) = np.nonzero((events["split"] == split).to_numpy())
+        moved[rows] = moved[rng.permutation(rows)]
+    changed = events.with_columns(item_id=pl.Series(moved), is_test=pl.col("split") == "test")
+    once = changed.sort("is_test", descending=True, maintain_order=True)
+    return once.unique(["user_id", "item_id"], keep="first", maintain_order=True).drop("is_test"), items
+
+
+CHANGES: dict[str, Change] = {"renamed": renamed, "test drawn": test_drawn, "train shuffled": train_shuffled}
+
+
+def write_changed(source: Path, target: Path, change: Change, seed: int) -> None:
+    """Write a changed copy of the tables, with links to the media."""
+    target.mkdir()
+    tables = [pl.read_parquet(source / f"{name}.parquet") for name in ("interactions", "items")]
+    for name, table in zip(
+        ("interactions", "items"), change(*tables, np.random.default_rng(seed)), strict=True
+    ):
+        table.write_parquet(target / f"{name}.parquet")
+    for folder in source.iterdir():
+        if folder.is_dir():
+            (target / folder.name).symlink_to(folder)
+
+
+def references(folder: Path, min_rating: str | None) -> list[str]:
+    """Return the Recall@K of random lists and of the items most liked before the test."""
+    events, items = (pl.read_parquet(folder / f"{name}.parquet") for name in ("interactions", "items"))
+    liked = events.filter(pl.col("rating") >= float(min_rating)) if min_rating else events
+    before = liked.filter(pl.col("split") != "test")
+    truth = liked.filter(pl.col("split") == "test").group_by("user_id").agg("item_id")
+    popular = before.group_by("item_id").len().sort("len", "item_id", descending=True)["item_id"].to_list()
+    met = dict(events.filter(pl.col("split") != "test").group_by("user_id").agg("item_id").iter_rows())
+    recalls = []
+    for user, positives in truth.iter_rows():
+        seen = set(met.get(user, ()))
+        best = [item for item in popular[: K + len(seen)] if item not in seen][:K]
+        recalls.append(len(set(best) & set(positives)) / len(positives))
+    return [f"{K / items.height:.4f}", f"{np.mean(recalls):.4f}"]
+
+
+def check(name: str, args: argparse.Namespace) -> list[list[str]]:
+    """Return the rows of the table of one data set."""
+    source, file = args.data / name, ROOT / "examples" / f"{name}.yaml"
+    common = [f"protocol={args.protocol}"]
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def measured(title: str, data: Path, seed: int) -> pl.DataFrame:
+            say(f"{name}: {title}")
+            values = Path(scratch) / "values.parquet"
+            run(file, [*common, f"seed={seed}", f"data.root={data}"], values)
+            return pl.read_parquet(values)
+
+        def add(title: str, values: pl.DataFrame, gaps: list[str], data: Path) -> None:
+            means = [f"{values[metric].mean():.4f}" for metric in METRICS]
+            rows.append([title, *means, *gaps, *references(data, MIN_RATING.get(name))])
+
+        whole = measured("whole", source, args.seed)
+        add("**whole**", whole, ["", ""], source)
+        other = measured("other seed", source, args.seed + 1)
+        add("other seed", other, [show_difference(difference(other, whole, m)) for m in METRICS], source)
+        for title, change in CHANGES.items():
+            data = Path(scratch) / title.replace(" ", "_")
+            write_changed(source, data, change, args.seed)
+            values = measured(title, data, args.seed)
+            if change is renamed:
+                gap = [f"{values[m].mean() - whole[m].mean():+.4f}" for m in METRICS]
+            add(title, values, gap if change is renamed else ["", ""], data)
+    return rows
+
+
+def main() -> None:
+    """Check every data set and print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", default=list(EXAMPLES), choices=EXAMPLES, metavar="name")
+    parser.add_argument("--protocol", choices=["strict", "full"], default="strict")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MODALRANK_DATA", SHARED / "data")))
+    args = parser.parse_args()
+    if not args.data.is_dir():
+        sys.exit(f"needs the data sets in {args.data}: see --data")
+    args.data = args.data.resolve()
+    print(f"`{shlex.join(['python', *sys.argv])}`, {date.today()}, {machine()}.\n")
+    columns = ["tables", *METRICS.values(), *(f"{m} minus the whole's" for m in METRICS.values())]
+    columns += [f"Recall@{K} of random lists", "of popular items"]
+    for name in args.names:
+        print(
+            f"**{name}, {args.protocol}**\n", *markdown(columns, check(name, args)), "", sep="\n", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
