@@ -310,13 +310,20 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def example(name: str) -> str:
+    """Return the name of an example of a log, for argparse."""
+    if name not in EXAMPLES:
+        raise argparse.ArgumentTypeError(f"unknown data set {name!r}, known are {', '.join(EXAMPLES)}")
+    return name
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = Path(os.environ.get("MODALRANK_DATA", SHARED / "data"))
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(EXAMPLES)}; default all")
+    parser.add_argument("names", nargs="*", type=example, metavar="name", help="movies, tiktok; default all")
     parser.add_argument("--protocol", choices=["strict", "full"], default="strict")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=data)
@@ -327,9 +334,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--set", action="append", default=[], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    unknown = [name for name in args.names if name not in EXAMPLES]
-    if unknown:
-        parser.error(f"unknown data set {unknown[0]!r}, known are {', '.join(EXAMPLES)}")
     if args.config and args.names:
         parser.error("give names or --config, not both")
     return args

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from ablation import EXAMPLES, METRICS, ROOT, SHARED, K, difference, run, say, show_difference
+from ablation import EXAMPLES, METRICS, ROOT, SHARED, K, difference, example, run, say, show_difference
 from peer_table import markdown
 from peers import MIN_RATING, machine
 
@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", default=list(EXAMPLES), choices=EXAMPLES, metavar="name")
+    parser.add_argument("names", nargs="*", default=EXAMPLES, type=example, metavar="name")
     parser.add_argument("--protocol", choices=["strict", "full"], default="strict")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MODALRANK_DATA", SHARED / "data")))
