@@ -9,6 +9,9 @@ that setting (full). Peers see positives only, never the test. Each entry runs i
 seconds (tuning, one fit, lists) and peak memory are its own; peers that draw random numbers run once a seed,
 the others once. Judged lists (mq2008) have no peers but the single rankers of the same run.
 
+With --out, an entry that finished in that folder is not run again: a comparison that was cut off goes on, and
+seeds or peers can be added. Use another folder after a change of code or data.
+
 Peers of packages that modalrank does not need come from requirements-peers.txt. Its pins differ from
 modalrank's, so install it into a virtual environment of its own and name that one's interpreter:
 
@@ -28,7 +31,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -51,6 +54,15 @@ OWN = {
 
 class WorkerError(Exception):
     """A process ended with an error; the message is its last line."""
+
+
+def reported(file: Path, work: Callable[[], dict]) -> dict:
+    """Return the report in a file, and where there is none do the work and write its report there."""
+    if not file.exists():
+        report = work()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(report))
+    return json.loads(file.read_text())
 
 
 def run_worker(python: str, script: str, *arguments: str) -> dict:
@@ -106,12 +118,15 @@ def run_peer(
     options = ["--protocol", args.protocol, "--seeds", *map(str, args.seeds)]
     if isinstance(peer, Fusion):
         options += ["--known", json.dumps({m: known[m] for m in peer.members if m in known})]
+    seeds = args.seeds if peer.seeded else args.seeds[:1]
+    file = folder / "reports" / f"{key}-{'-'.join(map(str, seeds))}.json"
     try:
-        report = run_worker(python, "peer_worker.py", name, key, str(folder), *options)
+        report = reported(
+            file, lambda: run_worker(python, "peer_worker.py", name, key, str(folder), *options)
+        )
     except WorkerError as error:
         return Entry(peer.title, note=f"failed: {error}")
     known[key] = report
-    seeds = args.seeds if peer.seeded else args.seeds[:1]
     lists = [folder / "lists" / f"{key}-{seed}.parquet" for seed in seeds]
     seconds = f"{report['seconds']:.0f}" + (" and its members'" if isinstance(peer, Fusion) else "")
     return Entry(title_of(peer, report), lists, seconds, f"{report['gib']:.1f}")
@@ -132,8 +147,9 @@ def run_modalrank(name: str, folder: Path, args: argparse.Namespace) -> list[dic
     reports = []
     for seed in args.seeds:
         say(f"{name}: modalrank, seed {seed}")
-        options = ["--protocol", args.protocol, "--seed", str(seed)]
-        reports.append(run_worker(sys.executable, "peer_modalrank.py", name, str(folder), *options))
+        command = ["peer_modalrank.py", name, str(folder), "--protocol", args.protocol, "--seed", str(seed)]
+        file = folder / "reports" / f"modalrank-{seed}.json"
+        reports.append(reported(file, lambda command=command: run_worker(sys.executable, *command)))
     return reports
 
 
@@ -143,11 +159,16 @@ def own_entries(reports: Sequence[dict], folder: Path, seeds: Sequence[int]) -> 
     for key, title in OWN.items():
         lists = [folder / "lists" / f"{key}-{seed}.parquet" for seed in seeds]
         entries.append(Entry(title, lists, "in the above", ""))
-    chosen = [f"{report['chosen']}: {', '.join(report['bases'])}" for report in reports]
+    chosen = [f"{report['chosen']} of {shown(report['bases'])}" for report in reports]
     entries[0].title += f" ({'; '.join(dict.fromkeys(chosen))})"
     entries[1].title += f" ({'; '.join(dict.fromkeys(report['best_base'] for report in reports))})"
     entries[0].seconds, entries[0].gib = cost_of(reports)
     return entries
+
+
+def shown(bases: Sequence[str]) -> str:
+    """Return the names of a few bases, and of many their number."""
+    return ", ".join(bases) if len(bases) <= 3 else f"{len(bases)} bases"
 
 
 def cost_of(reports: Sequence[dict]) -> tuple[str, str]:
@@ -209,7 +230,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--no-modalrank", action="store_true", help="peers only, without gains")
     parser.add_argument("--peer-python", action="append", default=[], metavar="PATH", help="may be repeated")
-    parser.add_argument("--out", type=Path, help="keeps the lists")
+    parser.add_argument("--out", type=Path, help="keeps lists and reports")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in (*CONTENT, *JUDGED)]
     if unknown:
