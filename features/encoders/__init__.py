@@ -13,8 +13,11 @@ from pathlib import Path
 
 from features.encoders.audio import AudioEncoder
 from features.encoders.base import Encoded, Encoder
+from features.encoders.cache import VectorCache
+from features.encoders.described import DescribedEncoder
 from features.encoders.image import ImageEncoder
 from features.encoders.numeric import NumericEncoder
+from features.encoders.source import BadMedia, Source
 from features.encoders.storage import read_json, write_json
 from features.encoders.tags import TagsEncoder
 from features.encoders.text import TextEncoder
@@ -24,9 +27,13 @@ from features.errors import ConfigError, DataError
 __all__ = [
     "ENCODERS",
     "AudioEncoder",
+    "BadMedia",
+    "DescribedEncoder",
     "Encoded",
     "Encoder",
     "ImageEncoder",
+    "Source",
+    "VectorCache",
     "encoder_digest",
     "encoder_parameters",
     "load_encoder",

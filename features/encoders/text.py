@@ -11,6 +11,7 @@ import polars as pl
 
 from features.encoders.base import Encoded
 from features.encoders.columns import as_text, check_columns, check_number, pick_columns
+from features.encoders.source import Place
 from features.encoders.storage import parameters_of, read_json, write_json
 from features.encoders.terms import TermSpace, take, unique_documents
 from features.errors import ConfigError
@@ -65,7 +66,7 @@ class TextEncoder:
         """Number of components of a vector."""
         return self.terms_.width
 
-    def fit(self, table: pl.DataFrame, source: Path) -> Self:
+    def fit(self, table: pl.DataFrame, source: Place) -> Self:
         """Learn terms and directions from the distinct texts; raises DataError for other types."""
         series = pick_columns(table, self.columns)
         self.columns_ = tuple(s.name for s in series)
@@ -79,7 +80,7 @@ class TextEncoder:
         )
         return self
 
-    def encode(self, table: pl.DataFrame, source: Path) -> Encoded:
+    def encode(self, table: pl.DataFrame, source: Place) -> Encoded:
         """Encode each distinct text once."""
         distinct, rows = unique_documents(_joined(pick_columns(table, self.columns_)))
         analyze = self._analyzer()
