@@ -52,10 +52,10 @@ def test_too_many_bad_files_name_table_column_and_option(pictures):
 def test_validate_warns_of_bad_files_and_fails_above_the_share(pictures, cli):
     code, out, _ = cli("validate", pictures.config)
     assert code == 0
-    assert "WARN  encoding of photo: 4 rows of 40 files" in out
+    assert "WARN  encoding of photo  4 rows of 40 files" in out
     code, out, _ = cli("validate", pictures.config, "--max-bad-media", "0.05")
     assert code == 3
-    assert "FAIL  encoding of photo" in out
+    assert "FAIL  encoding of photo  4 rows" in out
 
 
 def test_train_with_too_many_bad_files_ends_with_3_and_writes_nothing(pictures, cli):
