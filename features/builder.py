@@ -19,6 +19,7 @@ from features.per_query import normalise, spread
 from features.retrievers import BEHAVIOUR, FactorRetriever, Retriever
 from features.similarity import Profiles, similarities
 from features.space import ModalityVectors, Space
+from features.target_statistics import PeerRates, item_statistics
 
 CONTEXT = "context"
 
@@ -38,6 +39,8 @@ class FeatureSettings:
         The data tell dislikes, so that liked minus disliked is a feature.
     exclude
         Names of features that are not made, `*` standing for anything.
+    categories
+        Modalities whose vectors are one category a row, of which target statistics are features.
     """
 
     per_source: int = 100
@@ -47,6 +50,7 @@ class FeatureSettings:
     exclude_seen: bool = True
     contrast: bool = True
     exclude: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,9 @@ class FeatureModel:
         for name, modality in self.items.items():
             self._item_modality(blocks, name, modality, candidates)
         for name, modality in self.users.items():
+            if name in self._peers:
+                rates = self._peers[name].of(candidates.queries, candidates.items)
+                blocks.add(name, f"{name}.peer_rate", rates)
             self._components(blocks, name, modality, candidates.queries)
         for name, block in row_blocks.items():
             for column, values in zip(block.names, block.values.T, strict=True):
@@ -185,6 +192,18 @@ class FeatureModel:
             name: _neighbour_mean(graph, popularity) for name, graph in graphs.items() if graph is not None
         }
 
+    @cached_property
+    def _statistics(self) -> dict[str, Mapping[str, FloatArray]]:
+        names = set(self.items) & set(self.settings.categories)
+        return {name: item_statistics(self.items[name], self.history) for name in names}
+
+    @cached_property
+    def _peers(self) -> dict[str, PeerRates]:
+        if not len(self.history.users):
+            return {}
+        names = set(self.users) & set(self.settings.categories)
+        return {name: PeerRates(self.users[name], self.history) for name in names}
+
     def presence(self, queries: IntArray, items: IntArray) -> BoolArray:
         """(n_rows, n_modalities) bool: what is there of each pair, in the order of `modalities`.
 
@@ -217,6 +236,8 @@ class FeatureModel:
             if name in self._smoothed_popularity:
                 smooth = self._smoothed_popularity[name][candidates.items]
                 blocks.add(name, f"{name}.smooth_popularity", smooth)
+            for fact, values in self._statistics.get(name, {}).items():
+                blocks.add(name, f"{name}.{fact}", values[candidates.items])
         self._components(blocks, name, modality, candidates.items)
 
     def _components(self, blocks: _Blocks, name: str, modality: ModalityVectors, codes: IntArray) -> None:
