@@ -10,12 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
+from modalrank.promotion import commands
+
 app = typer.Typer(
     help="Ranks items for users from several modalities: train offline, register, score batch files.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+commands.register(app)
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML config, such as examples/movies.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set data.root=/data")]
