@@ -1,7 +1,7 @@
 """Modality encoders: columns of a table to vectors, by kind.
 
 `text`, `tags`, `category`, `numeric`, `vectors`, `image`, `audio` and `video` each have a module of their
-own; `features.encoders.base` says what they have in common.
+own, those of pretrained models are in `neural`; `features.encoders.base` says what they have in common.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from features.encoders.cache import VectorCache
 from features.encoders.category import CategoryEncoder
 from features.encoders.described import DescribedEncoder
 from features.encoders.image import ImageEncoder
+from features.encoders.neural import ClipEncoder, NeuralAudioEncoder, NeuralImageEncoder, NeuralTextEncoder
 from features.encoders.numeric import NumericEncoder
 from features.encoders.source import BadMedia, Source
 from features.encoders.storage import read_json, write_json
@@ -53,6 +54,10 @@ ENCODERS: Mapping[str, type[Encoder]] = {
     "image": ImageEncoder,
     "audio": AudioEncoder,
     "video": VideoEncoder,
+    "neural_text": NeuralTextEncoder,
+    "neural_image": NeuralImageEncoder,
+    "neural_audio": NeuralAudioEncoder,
+    "clip": ClipEncoder,
 }
 
 

@@ -43,7 +43,7 @@ class Describer(Generic[Content]):
     noun
         What a value is called in a message.
     width
-        Number of components of a descriptor.
+        Number of components of a descriptor; None where only the loaded model tells it.
     load
         Gets the content of a file or a text, however it may fail; called in threads.
     each
@@ -61,7 +61,7 @@ class Describer(Generic[Content]):
     """
 
     noun: str
-    width: int
+    width: int | None
     load: Callable[[Path], Content] | Callable[[str], Content]
     each: Callable[[Content], FloatArray] | None = None
     describe: Callable[[list[Any]], FloatArray] = np.stack
@@ -111,7 +111,8 @@ class Describer(Generic[Content]):
         source.report(column.name, self.noun, lost, len(distinct))
         present = np.array([value is not None and value not in lost for value in values], dtype=np.bool_)
         rows = [described[str(keys[value])] for value in values if value is not None and value not in lost]
-        return np.array(rows, dtype=np.float32).reshape(-1, self.width), present
+        whole = np.stack(rows) if rows else np.zeros((0, self.width or 0))
+        return whole.astype(np.float32), present
 
     def unreadable(self, column: pl.Series, source: Source) -> list[Unreadable]:
         """List the rows whose file is not there or cannot be decoded."""

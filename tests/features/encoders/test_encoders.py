@@ -31,10 +31,13 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_make_encoder_every_kind_gives_its_class() -> None:
-    assert set(ENCODERS) == {"text", "tags", "category", "numeric", "vectors", "image", "audio", "video"}
+    plain = {"text", "tags", "category", "numeric", "vectors", "image", "audio", "video"}
+    neural = {"neural_text", "neural_image", "neural_audio", "clip"}
+    assert set(ENCODERS) == plain | neural
     for kind, encoder in ENCODERS.items():
-        assert type(make_encoder(kind)) is encoder
-        assert make_encoder(kind).kind == kind
+        made = make_encoder(kind, {"model": "somewhere"} if kind in neural else {})
+        assert type(made) is encoder
+        assert made.kind == kind
 
 
 def test_make_encoder_unknown_kind_lists_the_kinds() -> None:
@@ -62,6 +65,8 @@ def test_make_encoder_unknown_parameter_lists_the_parameters() -> None:
         ("category", "most", 0),
         ("text", "characters", "some"),
         ("text", "hash_bits", 40),
+        ("neural_text", "model", ""),
+        ("neural_text", "model", 3),
         ("audio", "seconds", float("inf")),
         ("audio", "seconds", float("nan")),
         ("numeric", "columns", "price"),
