@@ -97,7 +97,7 @@ class ModalityConfig(_Strict):
     table: Literal["items", "users", "interactions"] = "items"
     columns: list[str] = Field(min_length=1)
     encoder: str
-    params: dict[str, Scalar] = {}
+    params: dict[str, Scalar | dict[str, list[str]]] = {}
 
     @field_validator("encoder")
     @classmethod

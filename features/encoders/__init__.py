@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from features.encoders.attributes import AttributesEncoder
 from features.encoders.audio import AudioEncoder
 from features.encoders.base import Encoded, Encoder
 from features.encoders.cache import VectorCache
@@ -58,6 +59,7 @@ ENCODERS: Mapping[str, type[Encoder]] = {
     "neural_image": NeuralImageEncoder,
     "neural_audio": NeuralAudioEncoder,
     "clip": ClipEncoder,
+    "attributes": AttributesEncoder,
 }
 
 

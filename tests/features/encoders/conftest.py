@@ -135,7 +135,7 @@ NEURAL = [
     Case("neural_text", sentences, {"model": "gpt2", "dim": 8, "pooling": "last"}),
     Case("neural_image", image_names, {"model": "vit", "dim": 6}),
     Case("neural_audio", sound_names, {"model": "ast", "dim": 6}, cached=True),
-    Case("clip", image_names, {"model": "clip"}, cached=True),
+    Case("clip", image_names, {"model": "clip", "dim": 5}, cached=True),
 ]
 
 

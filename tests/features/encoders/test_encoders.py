@@ -22,6 +22,8 @@ from features.encoders import (
 from features.encoders.numeric import NumericEncoder
 from features.errors import ConfigError, DataError
 
+MOODS = {"mood": ["dark", "light"]}
+
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
@@ -33,9 +35,10 @@ def saved(tmp_path: Path) -> Path:
 def test_make_encoder_every_kind_gives_its_class() -> None:
     plain = {"text", "tags", "category", "numeric", "vectors", "image", "audio", "video"}
     neural = {"neural_text", "neural_image", "neural_audio", "clip"}
-    assert set(ENCODERS) == plain | neural
+    assert set(ENCODERS) == plain | neural | {"attributes"}
     for kind, encoder in ENCODERS.items():
-        made = make_encoder(kind, {"model": "somewhere"} if kind in neural else {})
+        params = {} if kind in plain else {"model": "somewhere"}
+        made = make_encoder(kind, params | {"attributes": MOODS} if kind == "attributes" else params)
         assert type(made) is encoder
         assert made.kind == kind
 

@@ -78,7 +78,7 @@ def _write_clap(folder: Path, text: dict[str, int]) -> None:
     swin |= {"num_attention_heads": [2, 2], "patch_embeds_hidden_size": 16, "hidden_size": 32}
     audio = {**swin, "window_size": 4, "projection_dim": 8}
     t.ClapModel(t.ClapConfig(text_config=text, audio_config=audio, projection_dim=8)).save_pretrained(folder)
-    window = {"fft_window_size": 1024, "hop_length": 250, "nb_max_samples": 32_000}
+    window = {"frequency_max": 7000, "fft_window_size": 1024, "hop_length": 250, "nb_max_samples": 32_000}
     t.ClapFeatureExtractor(
         feature_size=16,
         max_length_s=2,
