@@ -18,6 +18,7 @@ from features.errors import ConfigError
 from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS, CONTENT, check_parameters
 from modalrank.config_file import apply_override, expand_variables, read_yaml
 from modalrank.config_keys import nearest_key
+from modalrank.judging import JudgeConfig
 from modalrank.media import MediaConfig
 from modalrank.retriever_config import RetrieverConfig
 from rankers.registry import make_ranker
@@ -210,6 +211,7 @@ class Config(_Strict):
     split: SplitConfig = SplitConfig()
     modalities: dict[str, ModalityConfig] = {}
     media: MediaConfig = MediaConfig()
+    judge: JudgeConfig | None = None
     candidates: CandidateConfig = CandidateConfig()
     labels: LabelConfig = LabelConfig()
     components: int = Field(4, ge=0, le=1000, description="components of a vector that become features")

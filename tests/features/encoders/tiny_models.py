@@ -83,7 +83,6 @@ def _write_clap(folder: Path, text: dict[str, int]) -> None:
         feature_size=16,
         max_length_s=2,
         sampling_rate=16_000,
-        frequency_max=7000,
         truncation="rand_trunc",
         **window,
     ).save_pretrained(folder)

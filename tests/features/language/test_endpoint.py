@@ -56,18 +56,9 @@ def with_first(token: bytes) -> Fault:
         Fault(200, b'{"choices": [{'),
         Fault(200, b"[]"),
         Fault(200, b'{"choices": []}'),
-        Fault(
-            200,
-            b'{"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "yes", "logprob": NaN}]}]}}]}',
-        ),
-        Fault(
-            200,
-            b'{"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "yes", "logprob": 7}]}]}}]}',
-        ),
-        Fault(
-            200,
-            b'{"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "yes", "logprob": "a"}]}]}}]}',
-        ),
+        with_first(b'{"token": "yes", "logprob": NaN}'),
+        with_first(b'{"token": "yes", "logprob": 7}'),
+        with_first(b'{"token": "yes", "logprob": "a"}'),
         Fault(200, b'{"choices": [{"logprobs": {"content": []}, "message": {}}]}'),
         with_first(b'{"logprob": -1}'),
         Fault(200, b"x" * ((1 << 20) + 1)),
