@@ -145,11 +145,15 @@ def new_item_metrics(history: History, truth: History, modality: ModalityVectors
     }
 
 
-def stack_metrics(base: Config, modalities: Mapping[str, Any], dataset: Dataset) -> dict[str, float]:
+def stack_metrics(
+    base: Config, name: str, modalities: Mapping[str, Any], dataset: Dataset
+) -> dict[str, float]:
     """Train the quick stack with these item modalities; return its test metrics."""
     from dataclasses import replace
 
-    raw = {**base.model_dump(mode="json"), **QUICK, "modalities": dict(modalities)}
+    # The stack takes the vectors that were measured before it.
+    media = {"cache": str(Path(os.environ["MODALRANK_CACHE"]) / f"of {name}")}
+    raw = {**base.model_dump(mode="json"), **QUICK, "modalities": dict(modalities), "media": media}
     result = train(replace(dataset, config=Config.model_validate(raw)), lambda _: None)
     return {name: interval.mean for name, interval in result.metrics.items()}
 
@@ -168,7 +172,7 @@ def rows(only: list[str] | None, stack: bool) -> Iterator[str]:
         for name, entry in found.items():
             if only and name not in only:
                 continue
-            cache = Path(temporary) / "cache"
+            cache = Path(os.environ["MODALRANK_CACHE"]) / f"of {name}"
             modality, first = encoded(dataset, entry, folder, cache)
             _, second = encoded(dataset, entry, folder, cache)
             metrics = new_item_metrics(history, truth, modality)
@@ -204,7 +208,7 @@ def stack_rows(
     for name, entry in chosen.items():
         start = time.perf_counter()
         made = {} if entry is None else {"m": _modality(entry)}
-        metrics = stack_metrics(config, made, dataset)
+        metrics = stack_metrics(config, name, made, dataset)
         spent = time.perf_counter() - start
         yield f"| {name} | {metrics['ndcg@20']:.4f} | {metrics['recall@20']:.4f} | {spent:.0f} |"
 
@@ -220,7 +224,7 @@ def main() -> None:
     parser.add_argument("--stack", action="store_true", help="train stacks, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
-        os.environ.setdefault("MODALRANK_CACHE", cache)
+        os.environ["MODALRANK_CACHE"] = cache
         for line in rows(arguments.only, arguments.stack):
             print(line, flush=True)
 

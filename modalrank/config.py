@@ -99,6 +99,9 @@ class ModalityConfig(_Strict):
     columns: list[str] = Field(min_length=1)
     encoder: str
     params: dict[str, Scalar | dict[str, list[str]]] = {}
+    space: str | None = Field(
+        None, description="users: the item modality whose encoder is taken, so that users meet its items"
+    )
 
     @field_validator("encoder")
     @classmethod
@@ -234,6 +237,7 @@ class Config(_Strict):
                 raise ValueError(
                     f"modality {name!r} comes from the {modality.table}, but data.{modality.table} is not set"
                 )
+            self._check_space(name, modality)
             if modality.table == "interactions" and self.data.form == "log":
                 raise ValueError(f"modality {name!r} comes with the rows, which only the judged form has")
         if self.data.form == "log" and self.data.columns.weight is not None:
@@ -246,6 +250,16 @@ class Config(_Strict):
         if self.bases != "auto":
             self._check_bases(self.bases)
         return self
+
+    def _check_space(self, name: str, modality: ModalityConfig) -> None:
+        if modality.space is None:
+            return
+        meets = self.modalities.get(modality.space)
+        alike = meets is not None and (meets.table, meets.encoder) == ("items", modality.encoder)
+        if modality.table != "users" or not alike:
+            raise ValueError(
+                f"modality {name!r}: space must name an item modality of the same encoder, for users"
+            )
 
     def _check_bases(self, bases: Sequence[BaseConfig]) -> None:
         names = [base.name for base in bases]
