@@ -15,7 +15,7 @@ from features.encoders import BadMedia, Encoded, Encoder, Source, encode_as, mak
 from features.errors import DataError
 from features.history import IdIndex
 from features.space import ModalityVectors, place
-from modalrank.config import Config
+from modalrank.config import Config, ModalityConfig
 from modalrank.dataset import Dataset
 from modalrank.media import media_source
 
@@ -72,14 +72,21 @@ def encode_rows(
     """
     with _rows_of_file(rows, file):
         return {
-            name: (
-                encoders[name].encode
-                if modality.space is None
-                else partial(encode_as, encoders[modality.space])
-            )(rows.select(modality.columns), media_source(config.media, file.parent, name, logger.info))
+            name: _encoding(encoders, name, modality)(
+                rows.select(modality.columns), media_source(config.media, file.parent, name, logger.info)
+            )
             for name, modality in config.modalities.items()
             if modality.table == table
         }
+
+
+def _encoding(
+    encoders: Mapping[str, Encoder], name: str, modality: ModalityConfig
+) -> Callable[[pl.DataFrame, Source], Encoded]:
+    """Return how a modality is encoded: by its own encoder, or as in the space that it shares."""
+    if modality.space is None:
+        return encoders[name].encode
+    return partial(encode_as, encoders[modality.space])
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from features.encoders import (
     Encoded,
     Source,
     VectorCache,
+    encode_as,
     encoder_digest,
     load_encoder,
     make_encoder,
@@ -238,3 +239,16 @@ def test_real_sentence_model_puts_similar_plots_near() -> None:
     assert similarity[same].mean() > similarity[groups[:, None] != groups].mean() + 0.08
     nearest = np.where(np.eye(9, dtype=bool), -1, similarity).argmax(axis=1)
     assert (groups[nearest] == groups).sum() >= 8
+
+
+@needs_torch
+def test_clip_text_of_another_table_meets_the_images_in_one_space(models: Path, files: Path) -> None:
+    pictures = image_names(0)[:6]
+    encoder = make_encoder("clip", {"model": "clip"}).fit(pictures, files)
+    queries = pl.DataFrame({"query": ["a picture of red", None]})
+    got = encode_as(encoder, queries, HERE)
+    assert got.present.tolist() == [True, False]
+    alone = encode("clip", queries, HERE, model="clip", side="text")
+    np.testing.assert_allclose(got.vectors, alone.vectors, atol=1e-6)
+    assert got.vectors.shape[1] == encoder.encode(pictures, files).vectors.shape[1]
+    assert encoder.side == "image"
