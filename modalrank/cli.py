@@ -209,6 +209,29 @@ def tune(
 
 
 @app.command()
+def judge(
+    config: ConfigFile,
+    scores: Annotated[Path, typer.Option(help="file that modalrank score wrote")],
+    out: Annotated[Path, typer.Option(help="folder for judged.parquet")],
+    overrides: Overrides = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let a language model judge the best candidates of a score file; needs the config's section judge."""
+    from modalrank.config import load_config
+    from modalrank.console import progress, set_up_logging, show_json, show_judged
+    from modalrank.judging import judge_scores
+
+    set_up_logging(verbose)
+    with progress(as_json) as say:
+        judged = judge_scores(load_config(config, overrides or []), scores, out, say)
+    if as_json:
+        show_json(judged.as_dict())
+    else:
+        show_judged(judged)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Tell what this machine offers: versions, cores, devices and the tracking store."""
     from modalrank.console import show_json, show_table

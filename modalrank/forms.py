@@ -285,6 +285,7 @@ def feature_settings(config: Config) -> FeatureSettings:
         exclude_seen=config.candidates.exclude_seen,
         contrast=config.data.columns.label is not None,
         exclude=tuple(config.exclude_features),
+        meetings=tuple((name, m.space) for name, m in config.modalities.items() if m.space is not None),
         categories=tuple(name for name, m in config.modalities.items() if m.encoder == CategoryEncoder.kind),
     )
 
