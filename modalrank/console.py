@@ -93,6 +93,11 @@ def show_judged(judged: JudgedFile) -> None:
         out.print(f"{judged.spent}; the same command goes on where this one ended", markup=False)
 
 
+def show_note(text: str) -> None:
+    """Print on stderr what the user should know whatever the output is for."""
+    err.print(text, markup=False, soft_wrap=True, style="yellow")
+
+
 def show_error(error: ModalrankError, as_json: bool) -> None:
     """Print a user's mistake on one line of stderr."""
     if as_json:

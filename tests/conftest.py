@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# Tests never judge wall time, and a busy machine would fail those that hypothesis draws.
+settings.register_profile("modalrank", deadline=None)
+settings.load_profile("modalrank")
 
 
 @pytest.fixture(scope="session", autouse=True)

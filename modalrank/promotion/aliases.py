@@ -20,6 +20,7 @@ LEDGER, PENDING = "promotion.", "promotion.pending"
 # Tests name a step here, after which the process kills itself.
 FAULT_VARIABLE = "MODALRANK_FAULT"
 STEPS = ("intent", "previous", "champion", "ledger", "done")
+# Bytes; a tag holds 5,000 characters.
 MOST_REASON = 2000
 
 
@@ -61,6 +62,12 @@ def history(client: MlflowClient, name: str) -> list[Entry]:
     return [Entry(**json.loads(tags[key])) for key in numbers]
 
 
+def pending(client: MlflowClient, name: str) -> Entry | None:
+    """Return the move that is going on, or was cut off."""
+    written = client.get_registered_model(name).tags.get(PENDING)
+    return None if written is None else Entry(**json.loads(written))
+
+
 def move(
     client: MlflowClient,
     name: str,
@@ -92,10 +99,10 @@ def move(
         after=after,
         previous_before=known.get(PREVIOUS),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        reason=reason[:MOST_REASON],
+        reason=reason.encode()[:MOST_REASON].decode(errors="ignore"),
         decision=decision,
     )
-    client.set_registered_model_tag(name, PENDING, json.dumps(asdict(entry)))
+    client.set_registered_model_tag(name, PENDING, _written(entry))
     _fault("intent")
     _finish(client, name, entry)
     return entry
@@ -106,10 +113,9 @@ def repair(client: MlflowClient, name: str) -> str | None:
 
     Returns what was done, or None where nothing was left over.
     """
-    pending = client.get_registered_model(name).tags.get(PENDING)
-    if pending is None:
+    entry = pending(client, name)
+    if entry is None:
         return None
-    entry = Entry(**json.loads(pending))
     known = aliases_of(client, name)
     if known.get(CHAMPION) == entry.after:
         _finish(client, name, entry)
@@ -126,7 +132,9 @@ def _finish(client: MlflowClient, name: str, entry: Entry) -> None:
     _fault("previous")
     client.set_registered_model_alias(name, CHAMPION, entry.after)
     _fault("champion")
-    client.set_registered_model_tag(name, f"{LEDGER}{entry.number:06d}", json.dumps(asdict(entry)))
+    client.set_registered_model_tag(
+        name, f"{LEDGER}{entry.number:06d}", json.dumps(asdict(entry), ensure_ascii=False)
+    )
     _fault("ledger")
     client.delete_registered_model_tag(name, PENDING)
     _fault("done")
@@ -145,6 +153,10 @@ def _point(
         client.set_registered_model_alias(name, alias, version)
     elif alias in known:
         client.delete_registered_model_alias(name, alias)
+
+
+def _written(entry: Entry) -> str:
+    return json.dumps(asdict(entry), ensure_ascii=False)
 
 
 def _fault(step: str) -> None:

@@ -75,7 +75,7 @@ def promote(
         if entry is not None:
             was = f"version {entry.before} is previous" if entry.before else "there was none before"
             out.print(f"Champion of {name}: version {entry.after}; {was}.", markup=False)
-    if not decision.passed and not force:
+    if entry is None and not decision.passed:
         sys.exit(4)
 
 
@@ -122,10 +122,13 @@ def show(name: Model, tracking_uri: Store = DEFAULT_STORE, as_json: Json = False
 @registry_app.command()
 def history(name: Model, tracking_uri: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     """Show every promotion and rollback of a model."""
+    from modalrank.console import progress
     from modalrank.promotion import jobs
     from modalrank.store import store_of
 
-    _show(f"Ledger of {name}", [vars(e) for e in jobs.ledger(name, store_of(tracking_uri))], as_json)
+    with progress(as_json) as say:
+        entries = jobs.ledger(name, store_of(tracking_uri), say)
+    _show(f"Ledger of {name}", [vars(entry) for entry in entries], as_json)
 
 
 @registry_app.command()

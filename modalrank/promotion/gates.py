@@ -39,7 +39,7 @@ class Thresholds:
     """
 
     margin: float = 0.01
-    cheaper: float = 0.9
+    cheaper: float = 0.8
     slower: float = 2.0
     memory: float = 1.5
     size: float = 2.0
@@ -119,7 +119,7 @@ def stress(challenger: Version) -> Gate:
 
 
 def references(evaluation: EvaluationSet, challenger: Version, limits: Thresholds) -> Iterator[Gate]:
-    """Yield whether the challenger beats popularity, and is not behind the rank fusion of its own bases.
+    """Yield whether the challenger beats popularity, and is not behind the frozen run's rank fusion.
 
     A rank fusion can be the challenger itself, so that it must not lose by the margin instead of win.
     """

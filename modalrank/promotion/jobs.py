@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from features.errors import DataError, GateError, UsageError
+from modalrank.console import show_note
 from modalrank.promotion import aliases
 from modalrank.promotion.aliases import CHAMPION, PREVIOUS, Entry
 from modalrank.promotion.frozen import EvaluationSet
@@ -27,8 +27,10 @@ from modalrank.store import download, registry, signature_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
-logger = logging.getLogger(__name__)
+# A version that takes longer to be measured is taken for broken.
+MOST_SECONDS = 4 * 3600
 
 Say = Callable[[str], None]
 
@@ -90,7 +92,7 @@ def promote(asked: Promotion, uri: str, say: Say) -> tuple[Decision, Entry | Non
         if asked.dry_run:
             return decision, None
         artifact = _keep(client, asked.name, challenger, decision)
-        if not (decision.passed or asked.force):
+        if not decision.passed and not (asked.force and decision.measured):
             return decision, None
         with promotion_lock(client, uri, asked.name):
             _tell(say, aliases.repair(client, asked.name))
@@ -120,7 +122,7 @@ def rollback(name: str, reason: str, uri: str, say: Say) -> Entry:
         previous = known[PREVIOUS]
         say(f"try version {previous} in a clean process")
         bundle = download(uri, name, previous)
-        tried = _measured(previous, Job(str(bundle), "", str(_evaluation_of(bundle)), smoke=True))
+        tried = _measured(previous, Job(str(bundle), "", _own(bundle), smoke=True))
         if isinstance(tried, Gate):
             raise GateError(f"version {previous} stays where it is: {tried.measured}")
         expected, repeated = tried.measured.repeated
@@ -132,14 +134,15 @@ def rollback(name: str, reason: str, uri: str, say: Say) -> Entry:
 def list_models(uri: str) -> list[dict[str, Any]]:
     """Return name, number of versions and aliases of every model."""
     with registry(uri) as client:
-        models = [m for m in client.search_registered_models() if not m.name.endswith(SUFFIX)]
+        names = [m.name for m in _pages(client.search_registered_models) if not m.name.endswith(SUFFIX)]
         return [
             {
-                "model": model.name,
-                "versions": len(client.search_model_versions(f"name = '{model.name}'")),
-                "aliases": aliases.aliases_of(client, model.name),
+                "model": name,
+                "versions": len(_versions(client, name)),
+                "aliases": aliases.aliases_of(client, name),
+                "note": " ".join(_left_over(client, name)),
             }
-            for model in models
+            for name in names
         ]
 
 
@@ -148,7 +151,7 @@ def show_model(name: str, uri: str) -> list[dict[str, Any]]:
     with registry(uri) as client:
         _require_model(client, name)
         known = aliases.aliases_of(client, name)
-        versions = client.search_model_versions(f"name = '{name}'")
+        versions = _versions(client, name)
         return [
             {
                 "version": str(v.version),
@@ -160,10 +163,12 @@ def show_model(name: str, uri: str) -> list[dict[str, Any]]:
         ]
 
 
-def ledger(name: str, uri: str) -> list[Entry]:
-    """Return what moved the champion, oldest first; what was cut off is not in it until it is repaired."""
+def ledger(name: str, uri: str, say: Say) -> list[Entry]:
+    """Return what moved the champion, oldest first; tells of a move that was cut off."""
     with registry(uri) as client:
         _require_model(client, name)
+        for note in _left_over(client, name):
+            _tell(say, note)
         return aliases.history(client, name)
 
 
@@ -199,7 +204,7 @@ def _judge(
         number: Job(
             bundle=str(bundle),
             evaluation=str(_evaluation_of(known)),
-            own=str(_evaluation_of(bundle)),
+            own=_own(bundle),
             items=_path(asked.items or evaluation.described_by("items")),
             users=_path(asked.users or evaluation.described_by("users")),
         )
@@ -221,24 +226,30 @@ def _judge(
         gates=gates,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=asked.reason,
-        forced=asked.force,
-        notes=_notes(versions),
+        forced=asked.force and challenger in versions,
+        measured=challenger in versions,
+        notes=[*_notes(versions), *_left_over(client, asked.name)],
     )
 
 
 def _measured(number: str, job: Job) -> Version | Gate:
     """Measure a version in a process of its own; a gate that is shut where it cannot be."""
+    title = f"integrity: version {number} in a clean process"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         file = folder / "job.json"
         file.write_text(json.dumps(asdict(job)), encoding="utf-8")
-        command = [sys.executable, "-m", "modalrank.promotion.worker", str(file)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        # -P: a file in the working folder must not take the place of a module.
+        command = [sys.executable, "-P", "-m", "modalrank.promotion.worker", str(file)]
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            return Gate(title, "no error", f"not done after {MOST_SECONDS} s", passed=False)
         if ended.returncode:
             told = folder / FAILED
             lines = [json.loads(told.read_text())["error"]] if told.exists() else ended.stderr.splitlines()
             message = lines[-1] if lines else f"exit code {ended.returncode}"
-            return Gate(f"integrity: version {number} in a clean process", "no error", message, passed=False)
+            return Gate(title, "no error", message, passed=False)
         facts: dict[str, Any] = json.loads((folder / MEASURED).read_text())
         pairs: dict[str, Any] = {name: tuple(facts.pop(name)) for name in ("repeated", "stressed")}
         measured = Measured(**pairs, **facts)
@@ -291,6 +302,11 @@ def _evaluation_of(bundle: Path) -> Path:
     return bundle.with_name("evaluation")
 
 
+def _own(bundle: Path) -> str | None:
+    folder = _evaluation_of(bundle)
+    return str(folder) if folder.is_dir() else None
+
+
 def _notes(versions: dict[str, Version]) -> list[str]:
     return [
         f"{version.measured.unknown} interactions of the history are on items that version {number} does not "
@@ -298,6 +314,33 @@ def _notes(versions: dict[str, Version]) -> list[str]:
         for number, version in versions.items()
         if version.measured.unknown
     ]
+
+
+def _left_over(client: MlflowClient, name: str) -> list[str]:
+    """Tell of a move that was cut off, which the next promote or rollback finishes or undoes."""
+    entry = aliases.pending(client, name)
+    if entry is None:
+        return []
+    return [
+        f"A {entry.kind} of {name} to version {entry.after} was cut off at {entry.time}, or is going on; the "
+        "next promote or rollback finishes or undoes it."
+    ]
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    quote = '"' if "'" in name else "'"
+    return _pages(lambda **page: client.search_model_versions(f"name = {quote}{name}{quote}", **page))
+
+
+def _pages(search: Callable[..., Any]) -> list[Any]:
+    """Return what all pages of a search of MLflow hold."""
+    found, token = [], None
+    while True:
+        page = search(page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def _path(file: Path | None) -> str | None:
@@ -311,4 +354,4 @@ def _time(milliseconds: int) -> str:
 def _tell(say: Say, repaired: str | None) -> None:
     if repaired is not None:
         say(repaired)
-        logger.warning("%s", repaired)
+        show_note(repaired)

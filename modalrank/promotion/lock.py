@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -93,7 +94,7 @@ def _registry_lock(client: MlflowClient, name: str, wait: float) -> Iterator[Non
     from mlflow.exceptions import MlflowException
 
     deadline = time.monotonic() + wait
-    owner = f"process {os.getpid()} on {platform.node()}"
+    owner = f"process {os.getpid()} on {platform.node()}, {uuid.uuid4().hex[:8]}"
     while True:
         try:
             client.create_registered_model(name + SUFFIX, {"owner": owner})
@@ -107,7 +108,9 @@ def _registry_lock(client: MlflowClient, name: str, wait: float) -> Iterator[Non
     try:
         yield
     finally:
-        remove_lock(client, name)
+        # Somebody may have removed the lock, and somebody else taken it.
+        if client.get_registered_model(name + SUFFIX).tags.get("owner") == owner:
+            remove_lock(client, name)
 
 
 def _held_by(client: MlflowClient, name: str) -> str:

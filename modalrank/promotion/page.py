@@ -27,7 +27,9 @@ class Decision:
     evaluation
         Version whose frozen evaluation set was used.
     forced
-        The champion moved although a gate refused.
+        The champion moves although a gate refuses.
+    measured
+        The challenger could be measured; one that could not is never promoted.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Decision:
     time: str
     reason: str
     forced: bool
+    measured: bool = True
     notes: Sequence[str] = ()
 
     @property

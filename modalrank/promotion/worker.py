@@ -14,7 +14,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from features.errors import ModalrankError
@@ -25,7 +24,7 @@ from modalrank.promotion.frozen import EvaluationSet, scores_of
 from modalrank.scoring import Fresh, refreshed, score_candidates
 
 LISTS, MEASURED, FAILED = "lists.parquet", "measured.json", "failed.json"
-TIMED_QUERIES, REPEATS = 100, 3
+TIMED_QUERIES, REPEATS = 100, 5
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ class Job:
     bundle, evaluation
         Folders.
     own
-        The folder of the version's own evaluation set, whose expected scores it must repeat.
+        The folder of the version's own evaluation set, whose expected scores it must repeat; None where it
+        was registered without one.
     items, users
         Tables that describe items and users which the model does not know.
     smoke
@@ -46,7 +46,7 @@ class Job:
 
     bundle: str
     evaluation: str
-    own: str
+    own: str | None
     items: str | None = None
     users: str | None = None
     smoke: bool = False
@@ -67,7 +67,7 @@ class Measured:
     unknown
         Interactions of the frozen history left out because nothing describes their items to the model.
     cpu_ms
-        Median CPU milliseconds a query.
+        CPU milliseconds a query, the least of REPEATS runs: what disturbs a run only adds to it.
     gib, mib
         Peak memory of the process and size of the model.
     """
@@ -84,8 +84,7 @@ class Measured:
 def measure(job: Job, folder: Path) -> Measured:
     """Measure a version and write its lists into a folder."""
     bundle = Bundle.load(Path(job.bundle))
-    own = EvaluationSet.load(Path(job.own))
-    repeated = _repeated(bundle, own)
+    repeated = _repeated(bundle, EvaluationSet.load(Path(job.own))) if job.own else (0, 0)
     if job.smoke:
         return Measured(repeated, (0, 0), 0, 0, 0.0, 0.0, 0.0)
     evaluation = EvaluationSet.load(Path(job.evaluation))
@@ -100,7 +99,7 @@ def measure(job: Job, folder: Path) -> Measured:
         stressed=stressed,
         met=met,
         unknown=unknown,
-        cpu_ms=1e3 * float(np.median(spent)) / min(len(queries), TIMED_QUERIES),
+        cpu_ms=1e3 * min(spent) / min(len(queries), TIMED_QUERIES),
         gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         mib=sum(file.stat().st_size for file in Path(job.bundle).rglob("*") if file.is_file()) / 2**20,
     )

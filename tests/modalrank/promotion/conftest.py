@@ -40,7 +40,7 @@ def shelf(empty_store) -> Callable[[int], mlflow.MlflowClient]:
         client = mlflow.MlflowClient(empty_store, empty_store)
         client.create_registered_model(MODEL)
         for _ in range(versions):
-            client.create_model_version(MODEL, "file:///nowhere")
+            client.create_model_version(MODEL, "s3://nowhere/model")
         return client
 
     return make

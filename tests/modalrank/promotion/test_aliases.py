@@ -32,21 +32,28 @@ CLEAN.set_forkserver_preload(
 )
 
 
-def promote_as_one_of_many(uri: str, expected: str | None, after: str, fault: str = "") -> None:
+def promote_as_one_of_many(
+    environment: dict[str, str],
+    uri: str,
+    expected: str | None,
+    after: str,
+    fault: str = "",
+    name: str = MODEL,
+) -> None:
     """Move the champion as the command does; the exit code is 5 for who comes second."""
-    os.environ[FAULT_VARIABLE] = fault
+    os.environ |= environment | {FAULT_VARIABLE: fault}
     client = mlflow.MlflowClient(uri, uri)
     try:
-        with promotion_lock(client, uri, MODEL):
-            repair(client, MODEL)
-            move(client, MODEL, "promote", expected, after, "a test", "")
+        with promotion_lock(client, uri, name):
+            repair(client, name)
+            move(client, name, "promote", expected, after, "a test", "")
     except TryAgainError as error:
         os._exit(error.exit_code)
 
 
 def run(*jobs: tuple) -> list[int]:
     """Run each job in a process of its own, all at once; returns their exit codes."""
-    processes = [CLEAN.Process(target=promote_as_one_of_many, args=job) for job in jobs]
+    processes = [CLEAN.Process(target=promote_as_one_of_many, args=(dict(os.environ), *job)) for job in jobs]
     for process in processes:
         process.start()
     for process in processes:
@@ -71,6 +78,14 @@ def test_moves_are_in_the_ledger_and_previous_follows(shelf):
         (3, "3", "2", "to 2"),
     ]
     assert repair(client, MODEL) is None
+
+
+def test_a_long_reason_in_any_script_fits_into_a_tag(shelf):
+    client = shelf(1)
+    move(client, MODEL, "promote", None, "1", "потому что\n" * 900, "runs:/" + 100 * "x")
+    (entry,) = history(client, MODEL)
+    assert entry.reason.startswith("потому что\n")
+    assert all(len(value) < 5000 for value in client.get_registered_model(MODEL).tags.values())
 
 
 def test_a_champion_that_changed_meanwhile_is_not_overwritten(shelf):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from ensembles import MetaLearner, make_meta
-from modalrank.promotion.aliases import CHAMPION, PREVIOUS, aliases_of
+from modalrank.promotion.aliases import CHAMPION, PENDING, PREVIOUS, aliases_of, history
 from modalrank.store import URI_VARIABLE, download, open_store
 from modalrank.tracking import record
 from tests.modalrank.promotion.conftest import copied
@@ -99,7 +99,7 @@ def test_versions_with_an_alias_are_not_deleted(versions, cli):
     code, shown, _ = cli("registry", "show", NAME, "--json")
     assert code == 0 and [row["version"] for row in json.loads(shown)] == ["3", "1"]
     code, shown, _ = cli("registry", "list", "--json")
-    assert json.loads(shown) == [{"model": NAME, "versions": 2, "aliases": {"challenger": "3"}}]
+    assert json.loads(shown) == [{"model": NAME, "versions": 2, "aliases": {"challenger": "3"}, "note": ""}]
     code, _, told = cli("promote", NAME, "--version", 2)
     assert code == 3 and "has no version 2" in told
 
@@ -135,3 +135,32 @@ def test_unknown_names_say_where_to_look(versions, cli):
     assert code == 3 and "no previous champion" in told
     code, _, told = cli("registry", "list", "--tracking-uri", "sqlite:///absent.db")
     assert code == 0, "the variable names the store"
+
+
+def test_a_move_that_was_cut_off_is_told_and_then_undone(versions, cli):
+    assert cli("promote", NAME, "--version", 2, "--reason", "a start")[0] == 0
+    entry = replace(history(versions, NAME)[0], number=2, before="2", after="3")
+    versions.set_registered_model_tag(NAME, PENDING, json.dumps(asdict(entry)))
+    for words in (("registry", "history", NAME), ("registry", "list"), ("promote", NAME, "--dry-run")):
+        _, shown, told = cli(*words)
+        assert "to version 3 was cut off" in shown + told
+    code, _, told = cli("promote", NAME)
+    assert code == 4 and "undid a promote to version 3" in told
+    assert PENDING not in versions.get_registered_model(NAME).tags
+
+
+def test_a_version_that_cannot_be_measured_is_not_forced(versions, cli, tmp_path):
+    assert cli("promote", NAME, "--version", 2, "--reason", "a start")[0] == 0
+    damaged = download(versions.tracking_uri, NAME, "3") / "items.npy"
+    kept = shutil.copy(damaged, tmp_path / "kept.npy")
+    damaged.write_bytes(b"nonsense")
+    try:
+        code, _, _ = cli("promote", NAME, "--force", "--reason", "hurry")
+    finally:
+        shutil.copy(kept, damaged)
+    assert code == 4 and aliases_of(versions, NAME)[CHAMPION] == "2"
+
+
+def test_files_of_the_working_folder_do_not_take_the_place_of_modules(versions, cli):
+    Path("features.py").write_text("raise SystemExit(9)")
+    assert cli("promote", NAME, "--version", 2, "--reason", "a start")[0] == 0

@@ -1,0 +1,113 @@
+"""The same on a tracking server with authentication over PostgreSQL, and on PostgreSQL itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mlflow
+import polars as pl
+import pytest
+
+from ensembles import make_meta
+from modalrank.promotion.aliases import CHAMPION, PENDING, PREVIOUS, aliases_of, history, move
+from modalrank.promotion.lock import promotion_lock
+from modalrank.store import URI_VARIABLE
+from tests.modalrank.promotion.conftest import MODEL
+from tests.modalrank.promotion.servers import PASSWORD, mlflow_server, postgres, postgres_programs
+from tests.modalrank.promotion.test_aliases import PROMOTERS, run
+from tests.modalrank.promotion.test_commands import NAME, on_one, registered_on
+
+pytestmark = pytest.mark.skipif(
+    postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"
+)
+FEW = 4
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the database and the tracking server over it are."""
+
+    database: str
+    tracking: str
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory) -> Iterator[Servers]:
+    folder = tmp_path_factory.mktemp("servers")
+    with postgres() as database, mlflow_server(folder, database) as server:
+        yield Servers(database, server)
+
+
+@pytest.fixture(autouse=True)
+def known_user(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+
+
+def shelf(uri: str, name: str, versions: int) -> mlflow.MlflowClient:
+    client = mlflow.MlflowClient(uri, uri)
+    client.create_registered_model(name)
+    for _ in range(versions):
+        client.create_model_version(name, "s3://nowhere/model")
+    move(client, name, "promote", None, "1", "", "")
+    return client
+
+
+@pytest.mark.parametrize(("where", "promoters"), [("database", PROMOTERS), ("tracking", FEW)])
+def test_of_many_promoters_at_once_one_wins(servers, where, promoters):
+    uri, name = getattr(servers, where), f"{MODEL}-{where}"
+    client = shelf(uri, name, promoters + 1)
+    codes = run(*((uri, "1", str(number + 2), "", name) for number in range(promoters)))
+    assert Counter(codes) == {0: 1, 5: promoters - 1}
+    known = aliases_of(client, name)
+    assert (int(known[CHAMPION]), known[PREVIOUS]) == (codes.index(0) + 2, "1")
+    assert len(history(client, name)) == 2
+    assert PENDING not in client.get_registered_model(name).tags
+
+
+def test_a_lock_that_outlives_its_holder_is_told_and_removed(servers, cli, monkeypatch):
+    name = "locked"
+    client = shelf(servers.tracking, name, 2)
+    client.create_registered_model(f"{name}.lock", {"owner": "process 1 on a machine that died"})
+    with (
+        pytest.raises(Exception, match=r"a machine that died \(if that has died: modalrank registry unlock"),
+        promotion_lock(client, servers.tracking, name, wait=0),
+    ):
+        pass
+    monkeypatch.setenv(URI_VARIABLE, servers.tracking)
+    assert cli("registry", "unlock", name)[0] == 0
+    with promotion_lock(client, servers.tracking, name, wait=0):
+        pass
+    assert "locked.lock" not in cli("registry", "list")[1]
+
+
+def test_train_promote_score_and_roll_back_on_a_server(servers, log_result, cli, monkeypatch, tmp_path):
+    fusion = make_meta("rank_fusion").fit(log_result.valid.frame)
+    for meta in (on_one(log_result, "popularity"), fusion):
+        registered_on(log_result, meta, servers.tracking)
+    monkeypatch.setenv(URI_VARIABLE, servers.tracking)
+    assert cli("promote", NAME, "--version", 1, "--force", "--reason", "a start")[0] == 0
+    code, shown, _ = cli("promote", NAME, "--json")
+    assert code == 0, shown
+    assert json.loads(shown)["moved"] is True
+
+    users = tmp_path / "users.parquet"
+    pl.DataFrame({"user_id": ["u00", "u01"]}).write_parquet(users)
+    model = f"models:/{NAME}@champion"
+    assert cli("score", "--model", model, "--users", users, "--top-k", 3, "--out", tmp_path / "out")[0] == 0
+    scores = pl.read_parquet(tmp_path / "out" / "**" / "*.parquet")
+    assert scores["model_version"].unique().to_list() == ["2"]
+
+    assert cli("rollback", NAME, "--reason", "complaints")[0] == 0
+    known = aliases_of(mlflow.MlflowClient(servers.tracking, servers.tracking), NAME)
+    assert (known[CHAMPION], known[PREVIOUS]) == ("1", "2")
+
+
+def test_nobody_without_the_password_is_let_in(servers, cli, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    monkeypatch.setenv(URI_VARIABLE, servers.tracking)
+    code, _, told = cli("registry", "list")
+    assert code == 5 and "does not answer" in told
