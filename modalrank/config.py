@@ -19,6 +19,7 @@ from modalrank.config_file import apply_override, expand_variables, read_yaml
 from modalrank.config_keys import nearest_key
 from modalrank.retriever_config import RetrieverConfig
 from rankers.registry import make_ranker
+from rankers.transformer_ranker import require_torch
 
 # How pydantic names, in the path of an error, the member of a union that it tried.
 UNION_MEMBER = re.compile(r"function-.*|(list|dict|literal)\[.*|int|float|str|bool")
@@ -31,6 +32,8 @@ FUSED = {
     "fused_catboost": ("catboost", "QueryRMSE"),
     "fused_linear": ("linear", None),
 }
+# What it adds where `neural` asks for it.
+NEURAL = {"fused_transformer": ("transformer", None)}
 Files = str | list[str]
 Scalar = int | float | str | bool | None
 
@@ -141,7 +144,7 @@ class BaseConfig(_Strict):
     """One base ranker."""
 
     name: str
-    family: Literal["lightgbm", "xgboost", "catboost", "linear"]
+    family: Literal["lightgbm", "xgboost", "catboost", "linear", "transformer"]
     objective: str | None = None
     blocks: list[str] | Literal["all"] = "all"
     params: dict[str, Scalar] = {}
@@ -206,13 +209,16 @@ class Config(_Strict):
         [], description="features that no base sees, by name; * stands for anything"
     )
     bases: list[BaseConfig] | Literal["auto"] = "auto"
+    neural: bool | Literal["auto"] = Field(
+        False, description="bases auto: add a transformer; auto means where torch is installed"
+    )
     ensemble: EnsembleConfig = EnsembleConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         for name, modality in self.modalities.items():
-            if name in {BEHAVIOUR, CONTENT, CONTEXT, *BEHAVIOUR_KINDS, *LADDER, *FUSED}:
+            if name in {BEHAVIOUR, CONTENT, CONTEXT, *BEHAVIOUR_KINDS, *LADDER, *FUSED, *NEURAL}:
                 raise ValueError(f"a modality must not be named {name!r}, which means something already")
             if not NAME.fullmatch(name):
                 raise ValueError(f"modality {name!r}: a name has letters, digits, '_' and '-' only")
@@ -260,14 +266,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises
     ------
     ConfigError
-        If the file is missing or no YAML, a key is unknown, or a value is of the wrong type or range.
+        If the file is missing or no YAML, a key is unknown, a value is of the wrong type or range, or a
+        transformer is asked for and torch is not installed.
     """
     raw = read_yaml(path)
     given = {apply_override(raw, override) for override in overrides}
     data = raw.setdefault("data", {})
     if isinstance(data, dict) and "data.root" not in given:
         data["root"] = str(path.parent / expand_variables(str(data.get("root", "."))))
-    return parse_config(raw, str(path))
+    config = parse_config(raw, str(path))
+    named = [] if config.bases == "auto" else [base.family for base in config.bases]
+    if config.neural is True or "transformer" in named:
+        require_torch("the config asks for a transformer, which")
+    return config
 
 
 def parse_config(raw: Mapping[str, Any], file: str) -> Config:

@@ -21,6 +21,7 @@ from features.history import History
 from features.retrievers import content_retrievers, fit_behaviour
 from features.space import Space, with_graph
 from features.splits import forward_cuts, hidden_folds, query_folds
+from modalrank.bases import sequence_length
 from modalrank.config import Config
 from modalrank.dataset import Dataset, row_blocks
 from modalrank.encoding import Encodings
@@ -284,6 +285,7 @@ def feature_settings(config: Config) -> FeatureSettings:
         exclude_seen=config.candidates.exclude_seen,
         contrast=config.data.columns.label is not None,
         exclude=tuple(config.exclude_features),
+        sequence=sequence_length(config),
     )
 
 
