@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -35,6 +35,8 @@ FUSED = {
 # What it adds where `neural` asks for it.
 NEURAL = {"fused_transformer": ("transformer", None)}
 Files = str | list[str]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Scalar = int | float | str | bool | None
 
 
@@ -137,7 +139,18 @@ class LabelConfig(_Strict):
     method: Literal["hide", "forward"] = "hide"
     folds: int = Field(3, ge=2, le=20)
     queries: int = Field(6000, ge=20, description="training queries, drawn at random where there are more")
-    negatives: int = Field(40, ge=1, description="negatives kept a training query, drawn at random")
+    negatives: Positive | list[Positive] = Field(
+        40, description="negatives kept a training query; a list is a grid for validation"
+    )
+    hard_negatives: Share | list[Share] = Field(
+        0.0, description="share of them that the retrievers rank best; the others are drawn at random"
+    )
+
+    @model_validator(mode="after")
+    def _grids_hold_values(self) -> LabelConfig:
+        if [] in (self.negatives, self.hard_negatives):
+            raise ValueError("the grid of 'negatives' or 'hard_negatives' is empty")
+        return self
 
 
 class BaseConfig(_Strict):
