@@ -21,6 +21,7 @@ from features.retrievers import BEHAVIOUR, FactorRetriever, Retriever
 from features.sequences import ItemTable, Sequences
 from features.similarity import Profiles, similarities
 from features.space import ModalityVectors, Space
+from features.target_statistics import PeerRates, item_statistics
 
 CONTEXT = "context"
 
@@ -42,6 +43,8 @@ class FeatureSettings:
         Names of features that are not made, `*` standing for anything.
     sequence
         Last liked items of a query's user that the frame tells, 0 for none.
+    categories
+        Modalities whose vectors are one category a row, of which target statistics are features.
     """
 
     per_source: int = 100
@@ -52,6 +55,7 @@ class FeatureSettings:
     contrast: bool = True
     exclude: tuple[str, ...] = ()
     sequence: int = 0
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,9 @@ class FeatureModel:
         for name, modality in self.items.items():
             self._item_modality(blocks, name, modality, candidates)
         for name, modality in self.users.items():
+            if name in self._peers:
+                rates = self._peers[name].of(candidates.queries, candidates.items)
+                blocks.add(name, f"{name}.peer_rate", rates)
             self._components(blocks, name, modality, candidates.queries)
         for name, block in row_blocks.items():
             for column, values in zip(block.names, block.values.T, strict=True):
@@ -208,6 +215,18 @@ class FeatureModel:
             name: _neighbour_mean(graph, popularity) for name, graph in graphs.items() if graph is not None
         }
 
+    @cached_property
+    def _statistics(self) -> dict[str, Mapping[str, FloatArray]]:
+        names = set(self.items) & set(self.settings.categories)
+        return {name: item_statistics(self.items[name], self.history) for name in names}
+
+    @cached_property
+    def _peers(self) -> dict[str, PeerRates]:
+        if not len(self.history.users):
+            return {}
+        names = set(self.users) & set(self.settings.categories)
+        return {name: PeerRates(self.users[name], self.history) for name in names}
+
     def presence(self, queries: IntArray, items: IntArray) -> BoolArray:
         """(n_rows, n_modalities) bool: what is there of each pair, in the order of `modalities`.
 
@@ -240,6 +259,8 @@ class FeatureModel:
             if name in self._smoothed_popularity:
                 smooth = self._smoothed_popularity[name][candidates.items]
                 blocks.add(name, f"{name}.smooth_popularity", smooth)
+            for fact, values in self._statistics.get(name, {}).items():
+                blocks.add(name, f"{name}.{fact}", values[candidates.items])
         self._components(blocks, name, modality, candidates.items)
 
     def _components(self, blocks: _Blocks, name: str, modality: ModalityVectors, codes: IntArray) -> None:

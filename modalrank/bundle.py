@@ -120,7 +120,9 @@ class Bundle:
             spaces["items"],
             spaces["users"],
             (*retrievers, *content),
-            FeatureSettings(**(settings | {"exclude": tuple(settings["exclude"])})),
+            FeatureSettings(
+                **(settings | {n: tuple(settings.get(n, ())) for n in ("exclude", "categories")})
+            ),
         )
         encoders = {name: load_encoder(folder / "encoders" / name) for name in manifest["encoders"]}
         blocks = {name: tuple(blocks) for name, blocks in manifest["blocks"].items()}

@@ -20,6 +20,10 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Argument(help="YAML config, such as examples/movies.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set data.root=/data")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
+MaxBadMedia = Annotated[
+    float | None,
+    typer.Option("--max-bad-media", min=0, max=1, help="share of a column's files that may be unreadable"),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="log what the libraries decide, too")]
 
 
@@ -56,14 +60,19 @@ def demo(
 
 
 @app.command()
-def validate(config: ConfigFile, overrides: Overrides = None, as_json: Json = False) -> None:
+def validate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    max_bad_media: MaxBadMedia = None,
+    as_json: Json = False,
+) -> None:
     """Check the tables of a config and print PASS, WARN or FAIL lines with example ids."""
     from features.errors import DataError
     from modalrank.config import load_config
     from modalrank.console import show_checks, show_json
     from modalrank.validation import validate as all_checks
 
-    checks = all_checks(load_config(config, overrides or []))
+    checks = all_checks(load_config(config, _with_media(overrides, max_bad_media)))
     failed = [check for check in checks if not check.passed and check.level == "fail"]
     if as_json:
         fields = ("name", "passed", "level", "detail", "examples")
@@ -78,6 +87,7 @@ def validate(config: ConfigFile, overrides: Overrides = None, as_json: Json = Fa
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
+    max_bad_media: MaxBadMedia = None,
     print_config: Annotated[bool, typer.Option(help="print the full config and stop")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -88,7 +98,7 @@ def train(
     from modalrank.jobs import show_training, train_and_record, training_summary
 
     set_up_logging(verbose)
-    checked = load_config(config, overrides or [])
+    checked = load_config(config, _with_media(overrides, max_bad_media))
     if print_config:
         typer.echo(dump_config(checked), nl=False)
         return
@@ -136,6 +146,7 @@ def score(
     history: Annotated[
         Path | None, typer.Option(help="interactions up to now, instead of the model's")
     ] = None,
+    max_bad_media: MaxBadMedia = None,
     tracking_uri: Annotated[str, typer.Option(help="store of the registry")] = "sqlite:///mlruns/mlflow.db",
     as_json: Json = False,
     verbose: Verbose = False,
@@ -151,7 +162,15 @@ def score(
         raise UsageError("give either --candidates or --users")
     with progress(as_json) as say:
         scored = score_file(
-            model, out, candidates, users, top_k, Fresh(items, profiles, history), tracking_uri, say
+            model,
+            out,
+            candidates,
+            users,
+            top_k,
+            Fresh(items, profiles, history),
+            tracking_uri,
+            say,
+            max_bad_media,
         )
     if as_json:
         show_json(scored.as_dict())
@@ -196,6 +215,11 @@ def doctor(as_json: Json = False) -> None:
         show_json(facts)
     else:
         show_table("modalrank doctor", ["what", "found"], [[key, value] for key, value in facts.items()])
+
+
+def _with_media(overrides: list[str] | None, max_bad_media: float | None) -> list[str]:
+    """Return the overrides with `--max-bad-media` as one of them."""
+    return [*(overrides or []), *([] if max_bad_media is None else [f"media.max_bad={max_bad_media}"])]
 
 
 def main(arguments: list[str] | None = None) -> Any:  # noqa: ANN401 - never returns in practice

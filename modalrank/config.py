@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ensembles import LADDER, make_sampler
 from features.builder import CONTEXT
-from features.encoders import make_encoder
+from features.encoders import ENCODERS, make_encoder
 from features.errors import ConfigError
 from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS, CONTENT, check_parameters
 from modalrank.config_file import apply_override, expand_variables, read_yaml
 from modalrank.config_keys import nearest_key
+from modalrank.media import MediaConfig
 from modalrank.retriever_config import RetrieverConfig
 from rankers.registry import make_ranker
 from rankers.transformer_ranker import require_torch
@@ -99,8 +101,17 @@ class ModalityConfig(_Strict):
 
     table: Literal["items", "users", "interactions"] = "items"
     columns: list[str] = Field(min_length=1)
-    encoder: Literal["text", "tags", "numeric", "vectors", "image", "audio"]
+    encoder: str
     params: dict[str, Scalar] = {}
+
+    @field_validator("encoder")
+    @classmethod
+    def _known_encoder(cls, encoder: str) -> str:
+        if encoder not in ENCODERS:
+            near = difflib.get_close_matches(encoder, ENCODERS, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"expected one of {', '.join(ENCODERS)}{hint}")
+        return encoder
 
     @model_validator(mode="after")
     def _rows_are_numeric(self) -> ModalityConfig:
@@ -214,6 +225,7 @@ class Config(_Strict):
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     modalities: dict[str, ModalityConfig] = {}
+    media: MediaConfig = MediaConfig()
     candidates: CandidateConfig = CandidateConfig()
     labels: LabelConfig = LabelConfig()
     components: int = Field(4, ge=0, le=1000, description="components of a vector that become features")

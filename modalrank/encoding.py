@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,25 +10,29 @@ from typing import NamedTuple
 
 import polars as pl
 
-from features.encoders import Encoded, Encoder, make_encoder
+from features.encoders import BadMedia, Encoded, Encoder, make_encoder
 from features.errors import DataError
 from features.space import ModalityVectors, place
 from modalrank.config import Config
 from modalrank.dataset import Dataset
+from modalrank.media import media_source
+
+logger = logging.getLogger(__name__)
 
 
 class Encodings(NamedTuple):
-    """Fitted encoders by modality, and what they made of the item and user tables."""
+    """Fitted encoders by modality, what they made of the item and user tables, and the files that are bad."""
 
     encoders: dict[str, Encoder]
     items: dict[str, ModalityVectors]
     users: dict[str, ModalityVectors]
+    bad: tuple[BadMedia, ...] = ()
 
 
 def fit_encoders(dataset: Dataset, progress: Callable[[str], None]) -> Encodings:
     """Fit every encoder of the config; encoders see no label, so they learn from all rows of their table."""
     config = dataset.config
-    result = Encodings({}, {}, {})
+    result, bad = Encodings({}, {}, {}), list[BadMedia]()
     tables = {"items": (dataset.item_table, dataset.items), "users": (dataset.user_table, dataset.queries)}
     for name, modality in config.modalities.items():
         table, index = tables.get(modality.table, (None, None))
@@ -36,13 +41,15 @@ def fit_encoders(dataset: Dataset, progress: Callable[[str], None]) -> Encodings
         progress(f"encode {name} ({modality.encoder})")
         columns = table.select(modality.columns)
         file = config.data.path(getattr(config.data, modality.table))
+        source = media_source(config.media, file.parent, name, progress)
         with _rows_of_file(table, file):
-            encoder = make_encoder(modality.encoder, modality.params).fit(columns, file.parent)
-            encoded = encoder.encode(columns, file.parent)
+            encoder = make_encoder(modality.encoder, modality.params).fit(columns, source)
+            encoded = encoder.encode(columns, source)
+        bad += source.bad
         placed = place(encoded, index.codes(table["id"]), len(index))
         result.encoders[name] = encoder
         (result.items if modality.table == "items" else result.users)[name] = placed
-    return result
+    return result._replace(bad=tuple(bad))
 
 
 def encode_rows(
@@ -54,7 +61,9 @@ def encode_rows(
     """
     with _rows_of_file(rows, file):
         return {
-            name: encoders[name].encode(rows.select(modality.columns), file.parent)
+            name: encoders[name].encode(
+                rows.select(modality.columns), media_source(config.media, file.parent, name, logger.info)
+            )
             for name, modality in config.modalities.items()
             if modality.table == table
         }

@@ -15,6 +15,7 @@ import numpy as np
 
 from features.builder import FeatureModel, FeatureSettings
 from features.candidates import Candidates, recall_ceilings
+from features.encoders import CategoryEncoder
 from features.errors import DataError
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame, concatenate
 from features.history import History
@@ -315,6 +316,7 @@ def feature_settings(config: Config) -> FeatureSettings:
         contrast=config.data.columns.label is not None,
         exclude=tuple(config.exclude_features),
         sequence=sequence_length(config),
+        categories=tuple(name for name, m in config.modalities.items() if m.encoder == CategoryEncoder.kind),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -112,11 +112,15 @@ def score_file(
     fresh: Fresh,
     uri: str,
     say: Say,
+    max_bad_media: float | None = None,
 ) -> ScoredFile:
-    """Score a file and publish the result."""
+    """Score a file and publish the result; `max_bad_media` replaces what the model's config allows."""
     say("fetch the model")
     source, model_version = fetch_model(os.environ.get(URI_VARIABLE) or uri, model)
     bundle = Bundle.load(source)
+    if max_bad_media is not None:
+        media = bundle.config.media.model_copy(update={"max_bad": max_bad_media})
+        bundle = replace(bundle, config=bundle.config.model_copy(update={"media": media}))
     say("score")
     if candidates is not None:
         rows = read_candidates(bundle, candidates)
@@ -152,6 +156,7 @@ def training_summary(result: TrainResult, recorded: Record) -> dict[str, Any]:
         "leaderboard": [asdict(standing) for standing in result.standings],
         "slices": [asdict(part) for part in result.slices],
         "ceilings": result.ceilings,
+        "bad_media": [bad._asdict() for bad in result.encodings.bad],
         "seconds": result.seconds,
     }
 
@@ -174,6 +179,9 @@ def show_training(result: TrainResult, recorded: Record) -> None:
     if result.ceilings:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in result.ceilings.items())
         out.print(f"Recall ceiling of the candidates on validation: {shares}")
+    if result.encodings.bad:
+        listed = "all are in the run's bad_media.csv"
+        out.print(f"{len(result.encodings.bad)} files cannot be read and count as missing; {listed}.")
     out.print(f"Chosen: {result.chosen}, reading {', '.join(result.stack.meta.bases_used())}")
     out.print(f"Run {recorded.run_id} in {recorded.uri}, model {recorded.model} version {recorded.version}")
     given = "--users" if result.model.retrievers else "--candidates"

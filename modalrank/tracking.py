@@ -103,6 +103,8 @@ def _log_facts(client: MlflowClient, run_id: str, config: Config, result: TrainR
     mlflow.log_dict({"trials": [asdict(trial) for trial in result.trials]}, "retriever_trials.json")
     mlflow.log_text(leaderboard_table(result).write_csv(), "leaderboard.csv")
     mlflow.log_text(slice_table(result).write_csv(), "slices.csv")
+    if result.encodings.bad:
+        mlflow.log_text(pl.DataFrame(result.encodings.bad, orient="row").write_csv(), "bad_media.csv")
 
 
 def leaderboard_table(result: TrainResult) -> pl.DataFrame:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import polars as pl
 
 from features.contract import Check, check_tables
-from features.encoders import AudioEncoder, ImageEncoder, make_encoder
+from features.encoders import DescribedEncoder, make_encoder
 from features.errors import DataError
 from features.tables import scan_entities, scan_interactions
 from modalrank.config import Config
@@ -56,13 +58,20 @@ def _check_modality(config: Config, name: str, table: pl.DataFrame) -> Check:
     title = f"encoding of {name}"
     encoder = make_encoder(modality.encoder, modality.params)
     try:
-        if not isinstance(encoder, ImageEncoder | AudioEncoder):
+        if not isinstance(encoder, DescribedEncoder):
             encoder.fit(columns, source)
             return Check(title, True, f"{modality.encoder}, width {encoder.width}")
+        describer = encoder.describer()
+        if not describer.files:
+            return Check(title, True, f"{modality.encoder}, {describer.width} components before scaling")
         broken = encoder.unreadable(columns, source)
     except DataError as error:
         return Check.broken(title, error)
     n_files = columns.to_series().drop_nulls().n_unique()
     detail = f"{len(broken)} rows of {n_files} files cannot be read and count as missing"
     examples = tuple(f"{found.path} ({found.reason})" for found in broken[:3])
-    return Check(title, not broken, detail, examples, "warn")
+    n_broken = len({found.path for found in broken})
+    too_many = n_broken > math.ceil(config.media.max_bad * n_files)
+    if too_many:
+        detail += f", more than the share of {config.media.max_bad:g} that --max-bad-media allows"
+    return Check(title, not broken, detail, examples, "fail" if too_many else "warn")

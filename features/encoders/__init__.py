@@ -1,7 +1,7 @@
 """Modality encoders: columns of a table to vectors, by kind.
 
-`text`, `tags`, `numeric`, `vectors`, `image` and `audio` each have a module of their own;
-`features.encoders.base` says what they have in common.
+`text`, `tags`, `category`, `numeric`, `vectors`, `image`, `audio` and `video` each have a module of their
+own; `features.encoders.base` says what they have in common.
 """
 
 from __future__ import annotations
@@ -13,20 +13,30 @@ from pathlib import Path
 
 from features.encoders.audio import AudioEncoder
 from features.encoders.base import Encoded, Encoder
+from features.encoders.cache import VectorCache
+from features.encoders.category import CategoryEncoder
+from features.encoders.described import DescribedEncoder
 from features.encoders.image import ImageEncoder
 from features.encoders.numeric import NumericEncoder
+from features.encoders.source import BadMedia, Source
 from features.encoders.storage import read_json, write_json
 from features.encoders.tags import TagsEncoder
 from features.encoders.text import TextEncoder
 from features.encoders.vectors import VectorsEncoder
+from features.encoders.video import VideoEncoder
 from features.errors import ConfigError, DataError
 
 __all__ = [
     "ENCODERS",
     "AudioEncoder",
+    "BadMedia",
+    "CategoryEncoder",
+    "DescribedEncoder",
     "Encoded",
     "Encoder",
     "ImageEncoder",
+    "Source",
+    "VectorCache",
     "encoder_digest",
     "encoder_parameters",
     "load_encoder",
@@ -37,10 +47,12 @@ __all__ = [
 ENCODERS: Mapping[str, type[Encoder]] = {
     "text": TextEncoder,
     "tags": TagsEncoder,
+    "category": CategoryEncoder,
     "numeric": NumericEncoder,
     "vectors": VectorsEncoder,
     "image": ImageEncoder,
     "audio": AudioEncoder,
+    "video": VideoEncoder,
 }
 
 

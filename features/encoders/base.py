@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.encoders.source import Place
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -32,7 +34,8 @@ class Encoder(Protocol):
 
     `fit` learns from a table without labels, `encode` never changes what was learned, and a saved
     encoder encodes bit for bit as the one that was saved. `source` is the folder that relative file
-    names are resolved against; encoders of in-table values ignore it.
+    names are resolved against, or a `Source` that has a cache besides; encoders of in-table values ignore
+    it.
     """
 
     kind: ClassVar[str]
@@ -43,11 +46,11 @@ class Encoder(Protocol):
         """Number of components of a vector, known after `fit`."""
         ...
 
-    def fit(self, table: pl.DataFrame, source: Path) -> Self:
+    def fit(self, table: pl.DataFrame, source: Place) -> Self:
         """Learn from the modality's columns; raises DataError where a value is of the wrong type."""
         ...
 
-    def encode(self, table: pl.DataFrame, source: Path) -> Encoded:
+    def encode(self, table: pl.DataFrame, source: Place) -> Encoded:
         """Encode rows, seen or unseen by `fit`."""
         ...
 

@@ -102,3 +102,20 @@ def check_number(kind: str, name: str, value: float | None, lowest: float) -> No
             f"{kind}: {name}: got {value!r}, expected {what} of at least {lowest}",
             fix=f"set {name} within its range",
         )
+
+
+def check_flag(kind: str, name: str, value: object) -> None:
+    """Check that a parameter is true or false; raises ConfigError if it is not."""
+    if not isinstance(value, bool):
+        raise ConfigError(
+            f"{kind}: {name}: got {value!r}, expected true or false", fix=f"write {name}: true or false"
+        )
+
+
+def check_choice(kind: str, name: str, value: object, choices: Sequence[str]) -> None:
+    """Check that a parameter is one of some words; raises ConfigError if it is not."""
+    if value not in choices:
+        raise ConfigError(
+            f"{kind}: {name}: got {value!r}, expected one of {', '.join(choices)}",
+            fix=f"set {name} to one of them",
+        )

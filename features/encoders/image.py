@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from features.encoders.base import Encoded
-from features.encoders.columns import check_columns, check_number, pick_single
-from features.encoders.files import FileDescriptor, Unreadable
-from features.encoders.projection import Projection, encode_present, fit_projection
-from features.encoders.storage import parameters_of, read_json, write_json
+from features.encoders.describe import Describer
+from features.encoders.described import DescribedEncoder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,10 +23,14 @@ COLOUR_WIDTH = 8 * 4 * 4
 LBP_CODES = 10
 LBP_WIDTH = 2 * 2 * LBP_CODES
 BLOCKS = (HOG_WIDTH, COLOUR_WIDTH, LBP_WIDTH)
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+"""Formats that Pillow decodes itself; others (EPS) would start a program."""
+MOST_PIXELS = 64_000_000
+LARGEST_FILE = 256 << 20
 
 
 @dataclass(eq=False)
-class ImageEncoder:
+class ImageEncoder(DescribedEncoder):
     """Describes image files, scales the descriptors and keeps their principal components.
 
     An image is resized to 64 x 64 without regard to its proportions (transparent parts become white); its
@@ -39,7 +38,8 @@ class ImageEncoder:
     histogram and local binary patterns (Ojala et al., 2002) of the four quarters. Each of the three is scaled
     as a whole: to scale each of its components would blow up the noise of bins that are nearly always
     empty, and let the widest drown the others. File names are relative to `source`. A null name, and a file
-    that is not there or cannot be decoded, is missing; a warning counts the latter.
+    that is not there, is not of `FORMATS`, has over 64 million pixels or cannot be decoded, is missing; a
+    warning counts the latter.
 
     Parameters
     ----------
@@ -50,74 +50,58 @@ class ImageEncoder:
     """
 
     kind: ClassVar[str] = "image"
-    version: ClassVar[int] = 1
+    expected: ClassVar[str] = EXPECTED
+    blocks: ClassVar[tuple[int, ...] | None] = BLOCKS
 
-    columns: Sequence[str] | None = None
     dim: int | None = 64
-    columns_: tuple[str, ...] = field(init=False, repr=False)
-    projection_: Projection | None = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self.columns = check_columns(self.kind, self.columns)
-        check_number(self.kind, "dim", self.dim, 1)
-
-    @property
-    def width(self) -> int:
-        """Number of components of a vector."""
-        return self.projection_.width if self.projection_ else 1
-
-    def fit(self, table: pl.DataFrame, source: Path) -> Self:
-        """Learn scales and components from the readable files; raises DataError for columns not of text."""
-        names = pick_single(table, self.columns, EXPECTED)
-        self.columns_ = (names.name,)
-        rows, _ = self._files().rows(names, source)
-        self.projection_ = fit_projection(rows, standardize=True, dim=self.dim, blocks=BLOCKS)
-        return self
-
-    def encode(self, table: pl.DataFrame, source: Path) -> Encoded:
-        """Encode each distinct file once."""
-        names = pick_single(table, self.columns_, EXPECTED)
-        return encode_present(self.projection_, *self._files().rows(names, source))
-
-    def unreadable(self, table: pl.DataFrame, source: Path) -> list[Unreadable]:
-        """List (row, path, reason) of the files that count as missing; needs no `fit`."""
-        return self._files().unreadable(pick_single(table, self.columns, EXPECTED), source)
-
-    def _files(self) -> FileDescriptor[Image.Image]:
-        # Imported here, before the threads of `FileDescriptor`, as lazy imports are not thread-safe.
-        import PIL.Image  # noqa: F401
+    def describer(self) -> Describer[Image.Image]:
+        """Return what describes an image file."""
+        # Imported here, before the threads of the describer, as lazy imports are not thread-safe.
+        import PIL.Image
         import skimage.feature  # noqa: F401
 
-        return FileDescriptor("image", sum(BLOCKS), read_image, describe_image)
-
-    def save(self, folder: Path) -> None:
-        """Write parameters and arrays."""
-        write_json(folder, "state", {"parameters": parameters_of(self), "columns": self.columns_})
-        if self.projection_:
-            self.projection_.save(folder)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        state = read_json(folder, "state")
-        encoder = cls(**state["parameters"])
-        encoder.columns_ = tuple(state["columns"])
-        encoder.projection_ = Projection.load(folder) if (folder / "center.npy").exists() else None
-        return encoder
+        PIL.Image.init()
+        return Describer(
+            noun="image",
+            width=sum(BLOCKS),
+            load=read_image,
+            each=describe_image,
+            identity={"name": "hog-hsv-lbp", "version": 1},
+            libraries=("numpy", "pillow", "scikit-image"),
+            largest=LARGEST_FILE,
+        )
 
 
-def read_image(path: Path) -> Image.Image:
-    """Read a file as a 64 x 64 RGB image; raises whatever the decoder raises for a broken one."""
+def open_image(path: Path, side: int) -> Image.Image:
+    """Read a file as an RGB image at about its size or, where the format can, not much above 2 x `side`.
+
+    Raises
+    ------
+    ValueError
+        If it has more than MOST_PIXELS, before any of them is decoded; a broken file raises what its
+        decoder raises.
+    """
     from PIL import Image
 
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise ValueError(f"it has {width} x {height} pixels, at most {MOST_PIXELS} are decoded")
         # JPEG files are decoded at a reduced size that is still above twice the wanted one.
-        image.draft("RGB", (2 * SIDE, 2 * SIDE))
+        image.draft("RGB", (2 * side, 2 * side))
         opaque: Image.Image = image
         if image.has_transparency_data:
             coloured = image.convert("RGBA")
             opaque = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
-        return opaque.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        return opaque.convert("RGB")
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read a file as a 64 x 64 RGB image; raises as `open_image` does."""
+    from PIL import Image
+
+    return open_image(path, SIDE).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
 
 
 def describe_image(image: Image.Image) -> NDArray[np.float32]:

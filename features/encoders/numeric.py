@@ -13,6 +13,7 @@ import polars as pl
 from features.encoders.base import Encoded
 from features.encoders.columns import check_columns, pick_columns, wrong_type
 from features.encoders.projection import Matrix, Projection, encode_present
+from features.encoders.source import Place
 from features.encoders.storage import parameters_of, read_json, write_json
 from features.errors import DataError
 
@@ -51,7 +52,7 @@ class NumericEncoder:
         """Number of components of a vector: the number of columns."""
         return self.projection_.width
 
-    def fit(self, table: pl.DataFrame, source: Path) -> Self:
+    def fit(self, table: pl.DataFrame, source: Place) -> Self:
         """Learn median and spread; raises DataError for infinite cells and columns of another type."""
         series = pick_columns(table, self.columns)
         self.columns_ = tuple(s.name for s in series)
@@ -59,7 +60,7 @@ class NumericEncoder:
         self.projection_ = Projection(*np.array(scales).T)
         return self
 
-    def encode(self, table: pl.DataFrame, source: Path) -> Encoded:
+    def encode(self, table: pl.DataFrame, source: Place) -> Encoded:
         """Encode rows, seen or unseen; raises DataError as `fit` does."""
         values = np.column_stack([_values(s) for s in pick_columns(table, self.columns_)])
         center = self.projection_.center

@@ -70,23 +70,23 @@ class Projection:
         scaled = (rows.astype(np.float64) - self.center) / self.scale
         return np.clip(scaled, -OUTLIER, OUTLIER) if self.clipped else scaled
 
-    def save(self, folder: Path) -> None:
-        """Write the arrays."""
-        write_array(folder, "center", self.center)
-        write_array(folder, "scale", self.scale)
-        write_array(folder, "clipped", np.array(self.clipped))
+    def save(self, folder: Path, prefix: str = "") -> None:
+        """Write the arrays; `prefix` keeps several projections of a folder apart."""
+        write_array(folder, f"{prefix}center", self.center)
+        write_array(folder, f"{prefix}scale", self.scale)
+        write_array(folder, f"{prefix}clipped", np.array(self.clipped))
         if self.components is not None:
-            write_array(folder, "components", self.components)
+            write_array(folder, f"{prefix}components", self.components)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, prefix: str = "") -> Self:
         """Read what `save` wrote."""
-        rotated = (folder / "components.npy").exists()
+        rotated = (folder / f"{prefix}components.npy").exists()
         return cls(
-            center=read_array(folder, "center"),
-            scale=read_array(folder, "scale"),
-            components=read_array(folder, "components") if rotated else None,
-            clipped=bool(read_array(folder, "clipped")),
+            center=read_array(folder, f"{prefix}center"),
+            scale=read_array(folder, f"{prefix}scale"),
+            components=read_array(folder, f"{prefix}components") if rotated else None,
+            clipped=bool(read_array(folder, f"{prefix}clipped")),
         )
 
 

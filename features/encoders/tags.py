@@ -18,6 +18,7 @@ from features.encoders.columns import (
     pick_columns,
     wrong_type,
 )
+from features.encoders.source import Place
 from features.encoders.storage import parameters_of, read_json, write_json
 from features.encoders.terms import TermSpace
 from features.errors import ConfigError
@@ -74,7 +75,7 @@ class TagsEncoder:
         """Number of components of a vector."""
         return self.terms_.width
 
-    def fit(self, table: pl.DataFrame, source: Path) -> Self:
+    def fit(self, table: pl.DataFrame, source: Place) -> Self:
         """Learn tags and weights from the rows that have any; raises DataError for other types."""
         series = pick_columns(table, self.columns)
         self.columns_ = tuple(s.name for s in series)
@@ -84,7 +85,7 @@ class TagsEncoder:
         )
         return self
 
-    def encode(self, table: pl.DataFrame, source: Path) -> Encoded:
+    def encode(self, table: pl.DataFrame, source: Place) -> Encoded:
         """Encode rows, seen or unseen."""
         return self.terms_.encode(self._tags(pick_columns(table, self.columns_)))
 

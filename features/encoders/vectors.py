@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from features.encoders.base import Encoded
 from features.encoders.columns import check_columns, check_number, pick_columns, wrong_type
 from features.encoders.projection import Projection, encode_present, fit_projection
+from features.encoders.source import Place
 from features.encoders.storage import parameters_of, read_json, write_json
 from features.errors import ConfigError, DataError
 
@@ -61,7 +62,7 @@ class VectorsEncoder:
         """Number of components of a vector."""
         return self.projection_.width if self.projection_ else 1
 
-    def fit(self, table: pl.DataFrame, source: Path) -> Self:
+    def fit(self, table: pl.DataFrame, source: Place) -> Self:
         """Learn scales and components; raises DataError for broken or unequally long vectors."""
         series = pick_columns(table, self.columns)
         self.columns_ = tuple(s.name for s in series)
@@ -69,7 +70,7 @@ class VectorsEncoder:
         self.projection_ = fit_projection(rows, standardize=self.standardize, dim=self.dim)
         return self
 
-    def encode(self, table: pl.DataFrame, source: Path) -> Encoded:
+    def encode(self, table: pl.DataFrame, source: Place) -> Encoded:
         """Encode rows, seen or unseen; raises DataError if they have another length than in `fit`."""
         series = pick_columns(table, self.columns_)
         rows, present = _rows(series)

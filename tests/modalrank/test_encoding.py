@@ -45,7 +45,7 @@ def test_every_modality_goes_to_the_space_of_its_table(encodings):
 
 def test_modality_of_judged_rows_has_no_encoder(judged_world):
     encodings = fit_encoders(load_dataset(load_config(judged_world.config)), str)
-    assert encodings == ({}, {}, {})
+    assert encodings == ({}, {}, {}, ())
 
 
 def test_progress_names_each_modality(dataset):

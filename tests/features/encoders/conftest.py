@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
 from PIL import Image
+
+from features.encoders import Source, VectorCache
 
 N_ROWS = 24
 MISSING = 5
@@ -22,9 +25,10 @@ class Case:
     kind: str
     table: Callable[[int], pl.DataFrame]
     params: Mapping[str, object] = field(default_factory=dict)
+    cached: bool = False
 
     def __str__(self) -> str:
-        return "-".join([self.kind, *(f"{k}={v}" for k, v in self.params.items())])
+        return "-".join([self.kind, *(f"{k}={v}" for k, v in self.params.items()), *["cached"] * self.cached])
 
 
 def with_gaps(values: Sequence[object]) -> list[object]:
@@ -69,10 +73,43 @@ def sound_names(seed: int) -> pl.DataFrame:
     return pl.DataFrame({"sound": with_gaps(names)}, schema={"sound": pl.String})
 
 
+def categories(seed: int) -> pl.DataFrame:
+    values = [f"country{c}" for c in np.random.default_rng(seed).permutation(N_ROWS)]
+    return pl.DataFrame({"country": with_gaps(values)}, schema={"country": pl.String})
+
+
+def video_names(seed: int) -> pl.DataFrame:
+    names = [f"{seed}/{i}.mp4" for i in range(N_ROWS)]
+    return pl.DataFrame({"clip": with_gaps(names)}, schema={"clip": pl.String})
+
+
+def write_video(path: Path, frames: np.ndarray, samples: np.ndarray | None = None) -> None:
+    """Write (n, height, width, 3) frames, ten a second, and mono sound at 16 kHz."""
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=10, options={"threads": "1"})
+        picture.height, picture.width = frames.shape[1:3]
+        picture.pix_fmt = "yuv420p"
+        sound = None if samples is None else container.add_stream("aac", rate=16_000, layout="mono")
+        for pixels in frames:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(picture.encode(None))
+        if sound is not None and samples is not None:
+            whole = samples[None].astype(np.float32)
+            for start in range(0, whole.shape[1], 1024):
+                part = av.AudioFrame.from_ndarray(
+                    np.ascontiguousarray(whole[:, start : start + 1024]), format="fltp", layout="mono"
+                )
+                part.sample_rate, part.pts = 16_000, start
+                container.mux(sound.encode(part))
+            container.mux(sound.encode(None))
+
+
 CASES = [
     Case("text", words, {"dim": 8}),
     Case("text", words, {"dim": 5000}),
+    Case("text", words, {"dim": 8, "characters": "all", "hash_bits": 12}),
     Case("tags", tags),
+    Case("category", categories, {"most": 16}),
     Case("tags", tags, {"dim": 4}),
     Case("numeric", numbers),
     Case("vectors", vectors),
@@ -81,6 +118,8 @@ CASES = [
     Case("image", image_names, {"dim": 6}),
     Case("audio", sound_names),
     Case("audio", sound_names, {"dim": 5, "seconds": 0.2}),
+    Case("audio", sound_names, cached=True),
+    Case("video", video_names, {"dim": 6, "frames": 2}, cached=True),
 ]
 
 
@@ -91,8 +130,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of noise images and sounds for the seeds 0 to 2."""
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of noise images, sounds and videos for the seeds 0 to 2; every third video is silent."""
     folder = tmp_path_factory.mktemp("files")
     for seed in range(3):
         rng = np.random.default_rng(seed)
@@ -102,4 +141,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(folder / str(seed) / f"{i}.png")
             samples = rng.normal(scale=0.1, size=4000) * rng.random()
             soundfile.write(folder / str(seed) / f"{i}.wav", samples, 16_000)
+            frames = rng.integers(0, 256, size=(6, 32, 32, 3), dtype=np.uint8)
+            write_video(folder / str(seed) / f"{i}.mp4", frames, None if i % 3 == 0 else samples)
     return folder
+
+
+@pytest.fixture(scope="session")
+def source(case: Case, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path | Source:
+    """What the encoder of the case reads from: the folder, or the folder and a cache."""
+    return Source(files, VectorCache(tmp_path_factory.mktemp("cache"))) if case.cached else files

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 import soundfile
 
+from features.encoders import load_encoder, save_encoder
 from features.encoders.audio import RATE, AudioEncoder, describe_sound, read_sound
 
 
@@ -90,3 +92,21 @@ def test_unreadable_lists_rows_paths_and_reasons(sounds: pl.DataFrame, tmp_path:
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
     found = AudioEncoder().unreadable(names("tone0.wav", None, "empty.wav", "gone.wav"), tmp_path)
     assert found == [(3, "empty.wav", "the file holds no samples"), (4, "gone.wav", "no such file")]
+
+
+def test_load_encoder_of_before_log_mel_encodes_as_it_did(sounds: pl.DataFrame, tmp_path: Path) -> None:
+    old = AudioEncoder(log_mel=False).fit(sounds, tmp_path)
+    save_encoder(old, tmp_path / "saved")
+    state = json.loads((tmp_path / "saved" / "state.json").read_text())
+    del state["parameters"]["log_mel"]
+    (tmp_path / "saved" / "state.json").write_text(json.dumps(state))
+    loaded = load_encoder(tmp_path / "saved")
+    assert loaded.width == 86
+    got, expected = loaded.encode(sounds, tmp_path), old.encode(sounds, tmp_path)
+    assert got.vectors.tobytes() == expected.vectors.tobytes()
+
+
+def test_describe_sound_log_mel_finds_the_band_of_a_tone() -> None:
+    low, high = (describe_sound(tone(f).astype(np.float32), log_mel=True)[86:126] for f in (300, 3000))
+    assert low.shape == (40,)
+    assert low.argmax() < 8 < 20 < high.argmax()

@@ -11,21 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.encoders import Encoded, Encoder, encoder_digest, load_encoder, make_encoder, save_encoder
+from features.encoders.source import Place
 from features.errors import DataError
 from tests.features.encoders.conftest import MISSING, N_ROWS, Case
 
 
-def fitted(case: Case, source: Path, seed: int = 0) -> Encoder:
+def fitted(case: Case, source: Place, seed: int = 0) -> Encoder:
     return make_encoder(case.kind, case.params).fit(case.table(seed), source)
 
 
 @pytest.fixture(scope="session")
-def encoder(case: Case, source: Path) -> Encoder:
+def encoder(case: Case, source: Place) -> Encoder:
     return fitted(case, source)
 
 
 @pytest.fixture(scope="session")
-def encoded(case: Case, encoder: Encoder, source: Path) -> Encoded:
+def encoded(case: Case, encoder: Encoder, source: Place) -> Encoded:
     return encoder.encode(case.table(0), source)
 
 
@@ -53,7 +54,7 @@ def test_present_missing_rows_are_absent_zeros(encoded: Encoded) -> None:
 
 
 def test_encode_unseen_rows_changes_nothing_learned(
-    case: Case, source: Path, encoded: Encoded, tmp_path: Path
+    case: Case, source: Place, encoded: Encoded, tmp_path: Path
 ) -> None:
     encoder = fitted(case, source)
     before = digest(encoder, tmp_path / "before")
@@ -66,7 +67,7 @@ def test_encode_unseen_rows_changes_nothing_learned(
 
 
 def test_load_saved_encoder_encodes_the_same_bits(
-    case: Case, source: Path, encoder: Encoder, encoded: Encoded, tmp_path: Path
+    case: Case, source: Place, encoder: Encoder, encoded: Encoded, tmp_path: Path
 ) -> None:
     save_encoder(encoder, tmp_path / "saved")
     loaded = load_encoder(tmp_path / "saved")
@@ -85,7 +86,7 @@ def test_save_any_encoder_writes_json_and_plain_arrays_only(encoder: Encoder, tm
 
 
 def test_digest_equal_fits_are_equal_and_other_data_differ(
-    case: Case, source: Path, encoder: Encoder, tmp_path: Path
+    case: Case, source: Place, encoder: Encoder, tmp_path: Path
 ) -> None:
     first = digest(encoder, tmp_path / "first")
     assert digest(fitted(case, source), tmp_path / "second") == first
@@ -93,7 +94,7 @@ def test_digest_equal_fits_are_equal_and_other_data_differ(
 
 
 def test_fit_permuted_rows_learns_the_same(
-    case: Case, source: Path, encoder: Encoder, tmp_path: Path
+    case: Case, source: Place, encoder: Encoder, tmp_path: Path
 ) -> None:
     order = np.random.default_rng(0).permutation(N_ROWS)
     permuted = make_encoder(case.kind, case.params).fit(case.table(0)[order], source)
@@ -103,7 +104,7 @@ def test_fit_permuted_rows_learns_the_same(
 @settings(deadline=None, max_examples=12)
 @given(order=st.permutations(range(N_ROWS)), chunk=st.integers(1, N_ROWS))
 def test_encode_any_order_and_chunks_gives_the_same_bits(
-    case: Case, source: Path, encoder: Encoder, encoded: Encoded, order: list[int], chunk: int
+    case: Case, source: Place, encoder: Encoder, encoded: Encoded, order: list[int], chunk: int
 ) -> None:
     table = case.table(0)[order]
     parts = [encoder.encode(table[start : start + chunk], source) for start in range(0, N_ROWS, chunk)]
@@ -112,7 +113,7 @@ def test_encode_any_order_and_chunks_gives_the_same_bits(
 
 
 def test_encode_single_rows_gives_the_same_bits(
-    case: Case, source: Path, encoder: Encoder, encoded: Encoded
+    case: Case, source: Place, encoder: Encoder, encoded: Encoded
 ) -> None:
     for row in range(N_ROWS):
         got = encoder.encode(case.table(0)[row : row + 1], source)
@@ -120,21 +121,21 @@ def test_encode_single_rows_gives_the_same_bits(
 
 
 def test_encode_other_columns_around_are_ignored(
-    case: Case, source: Path, encoder: Encoder, encoded: Encoded
+    case: Case, source: Place, encoder: Encoder, encoded: Encoded
 ) -> None:
     table = case.table(0)
     wider = table.select(pl.lit(1).alias("id"), *reversed(table.columns))
     assert_same_bits(encoder.encode(wider, source), encoded)
 
 
-def test_encode_without_the_column_names_it(case: Case, source: Path, encoder: Encoder) -> None:
+def test_encode_without_the_column_names_it(case: Case, source: Place, encoder: Encoder) -> None:
     column = case.table(0).columns[0]
     with pytest.raises(DataError, match=f"'{column}'") as caught:
         encoder.encode(pl.DataFrame({"other": [1]}), source)
     assert caught.value.column == column
 
 
-def test_encode_no_rows_gives_no_vectors(case: Case, source: Path, encoder: Encoder) -> None:
+def test_encode_no_rows_gives_no_vectors(case: Case, source: Place, encoder: Encoder) -> None:
     empty = encoder.encode(case.table(0).clear(), source)
     assert empty.vectors.shape == (0, encoder.width)
     assert empty.present.shape == (0,)
@@ -143,7 +144,7 @@ def test_encode_no_rows_gives_no_vectors(case: Case, source: Path, encoder: Enco
 @pytest.mark.parametrize("typed", [True, False], ids=["typed", "null_type"])
 @pytest.mark.parametrize("n_rows", [0, 1, 4])
 def test_fit_all_missing_column_makes_every_row_absent(
-    case: Case, source: Path, tmp_path: Path, n_rows: int, typed: bool
+    case: Case, source: Place, tmp_path: Path, n_rows: int, typed: bool
 ) -> None:
     empty = case.table(0).clear(n_rows)
     if not typed:
@@ -158,7 +159,7 @@ def test_fit_all_missing_column_makes_every_row_absent(
         assert not got.present.any()
 
 
-def test_fit_single_row_encodes_it(case: Case, source: Path) -> None:
+def test_fit_single_row_encodes_it(case: Case, source: Place) -> None:
     row = case.table(0)[1:2]
     encoder = make_encoder(case.kind, case.params).fit(row, source)
     got = encoder.encode(row, source)
@@ -167,7 +168,7 @@ def test_fit_single_row_encodes_it(case: Case, source: Path) -> None:
     assert got.present.all()
 
 
-def test_fit_wrong_type_names_the_column(case: Case, source: Path) -> None:
+def test_fit_wrong_type_names_the_column(case: Case, source: Place) -> None:
     wrong = pl.DataFrame({"thing": [{"a": 1}]})
     with pytest.raises(DataError, match="Struct") as caught:
         make_encoder(case.kind, case.params).fit(wrong, source)

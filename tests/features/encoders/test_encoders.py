@@ -31,15 +31,15 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_make_encoder_every_kind_gives_its_class() -> None:
-    assert set(ENCODERS) == {"text", "tags", "numeric", "vectors", "image", "audio"}
+    assert set(ENCODERS) == {"text", "tags", "category", "numeric", "vectors", "image", "audio", "video"}
     for kind, encoder in ENCODERS.items():
         assert type(make_encoder(kind)) is encoder
         assert make_encoder(kind).kind == kind
 
 
 def test_make_encoder_unknown_kind_lists_the_kinds() -> None:
-    with pytest.raises(ConfigError, match="'video', expected one of text, tags, numeric"):
-        make_encoder("video", {})
+    with pytest.raises(ConfigError, match="'smell', expected one of text, tags, category"):
+        make_encoder("smell", {})
 
 
 def test_make_encoder_unknown_parameter_lists_the_parameters() -> None:
@@ -57,6 +57,11 @@ def test_make_encoder_unknown_parameter_lists_the_parameters() -> None:
         ("vectors", "dim", -1),
         ("image", "dim", 0),
         ("audio", "seconds", 0),
+        ("audio", "log_mel", 1),
+        ("video", "frames", 0),
+        ("category", "most", 0),
+        ("text", "characters", "some"),
+        ("text", "hash_bits", 40),
         ("audio", "seconds", float("inf")),
         ("audio", "seconds", float("nan")),
         ("numeric", "columns", "price"),
@@ -91,7 +96,7 @@ def test_encoder_digest_any_changed_byte_or_name_changes_it(saved: Path) -> None
     assert encoder_digest(saved) != before
 
 
-@pytest.mark.parametrize("change", [{"version": 99}, {"kind": "video"}])
+@pytest.mark.parametrize("change", [{"version": 99}, {"kind": "smell"}])
 def test_load_encoder_other_kind_or_version_is_refused(saved: Path, change: dict[str, object]) -> None:
     path = saved / "encoder.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -112,4 +117,14 @@ def test_load_encoder_file_missing_or_broken_is_named(saved: Path, name: str) ->
 def test_import_encoders_loads_no_heavy_library() -> None:
     code = "import sys, features.encoders; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not {"sklearn", "skimage", "librosa", "PIL", "soundfile", "scipy"} & set(loaded.split())
+    assert not {
+        "sklearn",
+        "skimage",
+        "librosa",
+        "PIL",
+        "soundfile",
+        "scipy",
+        "av",
+        "torch",
+        "transformers",
+    } & set(loaded.split())

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from features.encoders import load_encoder, save_encoder
 from features.encoders.terms import TermSpace, fewest_documents
 from features.encoders.text import TextEncoder
 from features.errors import ConfigError, DataError
@@ -112,3 +114,54 @@ def test_term_space_term_outside_the_kept_directions_is_absent() -> None:
 @pytest.mark.parametrize(("n", "expected"), [(0, 1), (99, 1), (100, 2), (9_999, 2), (10_000, 3)])
 def test_fewest_documents_grows_with_the_table(n: int, expected: int) -> None:
     assert fewest_documents(n) == expected
+
+
+def test_encode_chinese_and_japanese_stories_are_near_their_topic() -> None:
+    space = ["火箭发射到月球轨道", "飞船从月球轨道返回", "宇航员乘火箭到月球", "月へロケットで飛ぶ"]
+    love = ["新娘在婚礼上接吻", "婚礼上的情人跳舞", "情人给新娘写信", "結婚式で花嫁が踊る"]
+    encoder = TextEncoder(dim=8).fit(pl.DataFrame({"plot": space + love}), HERE)
+    unseen = pl.DataFrame({"plot": ["火箭飞到月球", "新娘和情人的婚礼"]})
+    got = encoder.encode(unseen, HERE)
+    assert got.present.all()
+    similarity = got.vectors @ encoder.encode(pl.DataFrame({"plot": space + love}), HERE).vectors.T
+    assert similarity[0, :3].min() > similarity[0, 4:7].max()
+    assert similarity[1, 4:7].min() > similarity[1, :3].max()
+
+
+def test_encode_thai_without_spaces_has_terms() -> None:
+    encoder = TextEncoder().fit(pl.DataFrame({"plot": ["จรวดไปดวงจันทร์", "งานแต่งงาน"]}), HERE)
+    assert encoder.encode(pl.DataFrame({"plot": ["ดวงจันทร์"]}), HERE).present.all()
+
+
+def test_fit_characters_auto_leaves_spaced_scripts_as_they_were(stories: pl.DataFrame) -> None:
+    words = TextEncoder(characters="none").fit(stories, HERE)
+    assert TextEncoder().fit(stories, HERE).terms_.terms == words.terms_.terms
+
+
+def test_encode_characters_all_joins_inflections() -> None:
+    table = pl.DataFrame({"plot": ["the astronauts", "a wedding", "many brides"]})
+    query = pl.DataFrame({"plot": ["astronautical"]})
+    assert not TextEncoder().fit(table, HERE).encode(query, HERE).present.any()
+    encoder = TextEncoder(characters="all").fit(table, HERE)
+    similarity = encoder.encode(query, HERE).vectors @ encoder.encode(table, HERE).vectors.T
+    assert similarity.argmax() == 0
+
+
+def test_fit_hash_bits_bounds_the_terms_and_keeps_the_likeness(stories: pl.DataFrame) -> None:
+    encoder = TextEncoder(hash_bits=6, dim=4).fit(stories, HERE)
+    assert len(encoder.terms_.terms) <= 64
+    vectors = encoder.encode(stories, HERE).vectors
+    similarity = vectors @ vectors.T
+    assert similarity[:30, :30].mean() > similarity[:30, 30:].mean() + 0.2
+
+
+def test_load_encoder_of_before_characters_reads_words_only(tmp_path: Path) -> None:
+    table = pl.DataFrame({"plot": ["火箭 发射", "blue moon"]})
+    old = TextEncoder(characters="none").fit(table, HERE)
+    save_encoder(old, tmp_path / "saved")
+    state = json.loads((tmp_path / "saved" / "state.json").read_text())
+    for name in ("characters", "hash_bits"):
+        del state["parameters"][name]
+    (tmp_path / "saved" / "state.json").write_text(json.dumps(state))
+    got = load_encoder(tmp_path / "saved").encode(table, HERE)
+    assert got.vectors.tobytes() == old.encode(table, HERE).vectors.tobytes()

@@ -1,0 +1,108 @@
+"""Where an encoder reads from: the folder of the data, the cache, and what could not be read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from features.encoders.cache import VectorCache
+from features.errors import DataError
+
+Progress = Callable[[str, int, int], None]
+
+
+class Unreadable(NamedTuple):
+    """A file that could not be read; `row` counts the table's rows from 1."""
+
+    row: int
+    path: str
+    reason: str
+
+
+class BadMedia(NamedTuple):
+    """A file that counts as missing, the column that names it and why."""
+
+    column: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What encoders of files and of pretrained models need besides the table.
+
+    Attributes
+    ----------
+    folder
+        File names are relative to it and must not leave it.
+    cache
+        Vectors of earlier runs, or None to describe everything again.
+    progress
+        Called with what is described, how many of it are done and how many there are.
+    max_bad
+        Share of the distinct files of a column that may be unreadable; so many, rounded up, count as
+        missing, and one more is an error.
+    bad
+        Every file that counted as missing so far.
+    """
+
+    folder: Path
+    cache: VectorCache | None = None
+    progress: Progress | None = None
+    max_bad: float = 1.0
+    bad: list[BadMedia] = field(default_factory=list)
+
+    def report(self, column: str, noun: str, lost: dict[str, str], n_files: int) -> None:
+        """Take note of unreadable files of a column, path to reason.
+
+        Raises
+        ------
+        DataError
+            If there are more of them than `max_bad` allows.
+        """
+        known = set(self.bad)
+        found = (BadMedia(column, path, reason) for path, reason in lost.items())
+        self.bad.extend(bad for bad in found if bad not in known)
+        allowed = math.ceil(self.max_bad * n_files)
+        if len(lost) > allowed:
+            path, reason = next(iter(lost.items()))
+            raise DataError(
+                f"{len(lost)} of {n_files} {noun} files cannot be read, at most {allowed} may be; "
+                f"the first is {path} ({reason})",
+                fix="mend the files or the folder, or raise --max-bad-media (a share from 0 to 1)",
+                column=column,
+            )
+
+    def say(self, noun: str, done: int, total: int) -> None:
+        """Tell the progress to whoever asked for it."""
+        if self.progress is not None:
+            self.progress(noun, done, total)
+
+
+Place = Path | Source
+"""What encoders take: a folder will do."""
+
+
+def source_of(place: Place) -> Source:
+    """Return a folder as a source without a cache, and a source as it is."""
+    return place if isinstance(place, Source) else Source(place)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the file that a name in a table means.
+
+    Raises
+    ------
+    ValueError
+        If it is not there, is no plain file, or lies outside the folder once links are followed.
+    """
+    root = folder.resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError("it lies outside the data folder")
+    if not path.is_file():
+        raise ValueError("no such file")
+    return path
