@@ -74,23 +74,23 @@ class Network(nn.Module):  # type: ignore[misc]
             nn.Linear(width, 1),
         )
 
-    def forward(self, dense: Any, own: Any, own_present: Any, told: Any, told_present: Any) -> Any:  # noqa: ANN401
+    def forward(self, dense: Any, own: Any, told: Any, told_present: Any) -> Any:  # noqa: ANN401
         """Return (B, C) scores.
 
         Parameters
         ----------
         dense
             (B, C, n_dense) features of the candidates.
-        own, own_present
-            (B, C, M, TOKEN_WIDTH) tokens of the candidates and (B, C, M) 1 where they are there.
+        own
+            (B, C, M, TOKEN_WIDTH) tokens of the candidates, zeros where a modality is absent.
         told, told_present
-            (B, L, M, TOKEN_WIDTH) and (B, L, M) of the last items.
+            (B, L, M, TOKEN_WIDTH) the same of the last items, and (B, L, M) 1 where they are there.
         """
         wide = self.wide(dense).squeeze(-1)
         hidden = functional.dropout(self.dense(dense), self.dropout, self.training)
         if self.has_tokens:
             batch = dense.shape[0]
-            item = torch.einsum("bcmp,mpw->bcw", own * own_present[..., None], self.candidate_weight)
+            item = torch.einsum("bcmp,mpw->bcw", own, self.candidate_weight)
             tokens = torch.einsum("blmp,mpw->blmw", told, self.token_weight) + self.kind + self.place
             tokens = torch.cat([self.nothing.expand(batch, 1, -1), tokens.flatten(1, 2)], dim=1)
             there = told_present.flatten(1, 2)

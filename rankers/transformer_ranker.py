@@ -280,7 +280,6 @@ def _looked_up(data: dict[str, Any], rows: Any, lists: Any) -> tuple[Any, ...]: 
     return (
         data["dense"][rows],
         data["tokens"][own],
-        data["present"][own],
         data["tokens"][told],
         data["present"][told],
     )
