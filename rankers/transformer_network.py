@@ -12,11 +12,14 @@ from rankers.transformer_inputs import TOKEN_WIDTH
 
 
 class Attention(nn.Module):  # type: ignore[misc]
-    """A pre-norm block of attention and a feed-forward layer (Vaswani et al., NeurIPS 2017)."""
+    """A pre-norm block of attention and a feed-forward layer (Vaswani et al., NeurIPS 2017).
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    Without `residual` it tells what was found and forgets who asked; nothing is found at the first place.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, *, residual: bool) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.residual = heads, dropout, residual
         self.norm_query, self.norm_key = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
@@ -29,10 +32,12 @@ class Attention(nn.Module):  # type: ignore[misc]
         query = self._split(self.query(self.norm_query(asking)))
         normed = self.norm_key(told)
         key, value = self._split(self.key(normed)), self._split(self.value(normed))
+        if not self.residual:
+            value = torch.cat([torch.zeros_like(value[:, :, :1]), value[:, :, 1:]], dim=2)
         logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         weights = (logits + torch.log(mask)[:, None, None, :]).softmax(dim=-1)
         found = (weights @ value).transpose(1, 2).reshape(asking.shape)
-        learned = asking + self._dropped(self.out(found))
+        learned = self._dropped(self.out(found)) + (asking if self.residual else 0.0)
         return learned + self._dropped(self.forward_layers(learned))
 
     def _split(self, rows: Any) -> Any:  # noqa: ANN401
@@ -47,8 +52,9 @@ class Network(nn.Module):  # type: ignore[misc]
     """Scores candidates of a user by the features of the row and by attention to the user's last items.
 
     Each last item is one token a modality; the tokens attend to each other, then every candidate, the sum
-    of its own tokens and features, asks them. A token of its own stands for "none of them". Candidates do
-    not see each other, so that the score of a row does not depend on the list.
+    of its own tokens and features, asks them. A token of its own stands for "none of them". What an item is
+    like counts only by what it finds in the history, for else the network learns items by heart. Candidates
+    do not see each other, so that the score of a row does not depend on the list.
     """
 
     def __init__(
@@ -66,13 +72,10 @@ class Network(nn.Module):  # type: ignore[misc]
             # Without an order in time all places are alike.
             self.place = nn.Parameter(0.1 * torch.randn(max(places, 1), 1, width))
             self.nothing = nn.Parameter(0.1 * torch.randn(1, 1, width))
-            self.among, self.asked = (Attention(width, heads, dropout) for _ in range(2))
-        self.head = nn.Sequential(
-            nn.LayerNorm(2 * width if self.has_tokens else width),
-            nn.Linear(2 * width if self.has_tokens else width, width),
-            nn.GELU(),
-            nn.Linear(width, 1),
-        )
+            self.among = Attention(width, heads, dropout, residual=True)
+            self.asked = Attention(width, heads, dropout, residual=False)
+            self.match = _head(2 * width, width)
+        self.head = _head(width, width)
 
     def forward(self, dense: Any, own: Any, told: Any, told_present: Any) -> Any:  # noqa: ANN401
         """Return (B, C) scores.
@@ -86,20 +89,24 @@ class Network(nn.Module):  # type: ignore[misc]
         told, told_present
             (B, L, M, TOKEN_WIDTH) the same of the last items, and (B, L, M) 1 where they are there.
         """
-        wide = self.wide(dense).squeeze(-1)
         hidden = functional.dropout(self.dense(dense), self.dropout, self.training)
+        scores = self.wide(dense) + self.head(hidden)
         if self.has_tokens:
             batch = dense.shape[0]
+            own, told = (functional.dropout(rows, self.dropout, self.training) for rows in (own, told))
             item = torch.einsum("bcmp,mpw->bcw", own, self.candidate_weight)
             tokens = torch.einsum("blmp,mpw->blmw", told, self.token_weight) + self.kind + self.place
             tokens = torch.cat([self.nothing.expand(batch, 1, -1), tokens.flatten(1, 2)], dim=1)
             there = told_present.flatten(1, 2)
             mask = torch.cat([there.new_ones(batch, 1), there], dim=1)
             tokens = self.among(tokens, tokens, mask)
-            asking = hidden + item
-            learned = self.asked(asking, tokens, mask)
-            hidden = torch.cat([learned, (learned - asking) * item], dim=-1)
-        return wide + self.head(hidden).squeeze(-1)
+            found = self.asked(hidden + item, tokens, mask)
+            scores = scores + self.match(torch.cat([found, found * item], dim=-1))
+        return scores.squeeze(-1)
+
+
+def _head(read: int, width: int) -> Any:  # noqa: ANN401
+    return nn.Sequential(nn.LayerNorm(read), nn.Linear(read, width), nn.GELU(), nn.Linear(width, 1))
 
 
 def listwise_loss(scores: Any, gains: Any, weights: Any) -> Any:  # noqa: ANN401

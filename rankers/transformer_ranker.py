@@ -65,16 +65,16 @@ class TransformerRanker:
     objectives: ClassVar[tuple[str, ...]] = ("softmax",)
 
     objective: Literal["softmax"] = "softmax"
-    rounds: int = 20
+    rounds: int = 30
     patience: int = 3
     k: int = 10
-    learning_rate: float = 0.002
-    weight_decay: float = 0.01
+    learning_rate: float = 0.001
+    weight_decay: float = 0.1
     batch: int = 64
     width: int = 32
     heads: int = 2
     length: int = 10
-    dropout: float = 0.1
+    dropout: float = 0.2
     seed: int = 0
     device: DeviceName = "auto"
     threads: int = 0

@@ -27,7 +27,7 @@ def quality(ranker: Ranker, frame: RankingFrame = TEST) -> float:
 
 def quick(device: str = "cpu", **params: float) -> TransformerRanker:
     pytest.importorskip("torch", reason="the transformer needs torch: pip install torch==2.13.0")
-    settings = {"rounds": 8, "learning_rate": 0.01, "batch": 32, **params}
+    settings = {"rounds": 10, "learning_rate": 0.005, "batch": 32, "dropout": 0.1, **params}
     return TransformerRanker(device=device, **settings)
 
 
