@@ -6,7 +6,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,13 +64,16 @@ def record(client: MlflowClient, config: Config, result: TrainResult, plots: Map
 
 def bundle_of(config: Config, result: TrainResult) -> Bundle:
     """Return what a training run found, ready to be saved or to score."""
-    stack = result.stack.pruned()
+    stack, model = result.stack.pruned(), result.model
+    if not stack.uses_family(TransformerRanker.family):
+        # Only a transformer reads sequences, which cost time at scoring.
+        model = replace(model, settings=replace(model.settings, sequence=0))
     return Bundle(
         config=config,
         queries=result.dataset.queries,
         items=result.dataset.items,
         encoders=result.encodings.encoders,
-        model=result.model,
+        model=model,
         stack=stack,
         blocks={name: result.blocks[name] for name in stack.bases},
     )

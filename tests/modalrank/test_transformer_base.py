@@ -32,9 +32,8 @@ def bundle(log_world) -> Bundle:
     needs_torch()
     bases = f"bases=[{{name: attention, family: transformer, params: {ATTENTION['params']}}}]"
     result = train(load_dataset(load_config(log_world.config, [bases, "ensemble.ladder=[best_single]"])))
-    ranked_by = result.stack.meta
-    ranked_by.bases_ = ("attention", "popularity")
-    return bundle_of(result.dataset.config, replace(result, stack=replace(result.stack, meta=ranked_by)))
+    result.stack.meta.bases_ = ("attention", "popularity")
+    return bundle_of(result.dataset.config, result)
 
 
 @pytest.fixture
@@ -92,6 +91,12 @@ def test_model_that_holds_it_requires_torch_and_others_do_not(bundle, log_bundle
     names = [text.split("==")[0] for text in _requirements(bundle)]
     assert {"torch", "safetensors"} <= set(names)
     assert not {"torch", "safetensors"} & {text.split("==")[0] for text in _requirements(log_bundle)}
+
+
+def test_model_whose_stack_left_it_out_makes_no_sequences(log_result):
+    model = replace(log_result.model, settings=replace(log_result.model.settings, sequence=SEQUENCE))
+    made = bundle_of(log_result.dataset.config, replace(log_result, model=model))
+    assert made.model.settings == log_result.model.settings
 
 
 def test_model_that_does_not_hold_it_loads_without_torch(log_world, log_bundle, tmp_path, monkeypatch):
