@@ -45,6 +45,8 @@ class FeatureSettings:
         Last liked items of a query's user that the frame tells, 0 for none.
     categories
         Modalities whose vectors are one category a row, of which target statistics are features.
+    meetings
+        Pairs of a user and an item modality in one space, whose cosine is a feature.
     """
 
     per_source: int = 100
@@ -56,6 +58,7 @@ class FeatureSettings:
     exclude: tuple[str, ...] = ()
     sequence: int = 0
     categories: tuple[str, ...] = ()
+    meetings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ class FeatureModel:
         for name, modality in self.items.items():
             self._item_modality(blocks, name, modality, candidates)
         for name, modality in self.users.items():
+            for other in (item for user, item in self.settings.meetings if user == name):
+                blocks.add(name, f"{name}.match", _cosine(modality, self.items[other], candidates))
             if name in self._peers:
                 rates = self._peers[name].of(candidates.queries, candidates.items)
                 blocks.add(name, f"{name}.peer_rate", rates)
@@ -318,6 +323,13 @@ class _Blocks:
         for column, values in enumerate(self._values):
             matrix[:, column] = values
         return matrix
+
+
+def _cosine(user: ModalityVectors, item: ModalityVectors, candidates: Candidates) -> FloatArray:
+    """(n_rows,) float32 cosine of the user's vector and the item's, NaN where one is missing."""
+    queries, items = candidates.queries, candidates.items
+    cosine = np.einsum("nd,nd->n", user.unit[queries], item.unit[items])
+    return np.where(user.present[queries] & item.present[items], cosine, np.nan).astype(np.float32)
 
 
 def _neighbour_mean(graph: sparse.csr_array, popularity: FloatArray) -> FloatArray:

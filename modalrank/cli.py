@@ -10,12 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
+from modalrank.promotion import commands
+
 app = typer.Typer(
     help="Ranks items for users from several modalities: train offline, register, score batch files.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+commands.register(app)
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML config, such as examples/movies.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set data.root=/data")]
@@ -202,6 +206,29 @@ def tune(
         show_json(vars(tuned))
     else:
         show_tuning(base, tuned)
+
+
+@app.command()
+def judge(
+    config: ConfigFile,
+    scores: Annotated[Path, typer.Option(help="file that modalrank score wrote")],
+    out: Annotated[Path, typer.Option(help="folder for judged.parquet")],
+    overrides: Overrides = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let a language model judge the best candidates of a score file; needs the config's section judge."""
+    from modalrank.config import load_config
+    from modalrank.console import progress, set_up_logging, show_json, show_judged
+    from modalrank.judging import judge_scores
+
+    set_up_logging(verbose)
+    with progress(as_json) as say:
+        judged = judge_scores(load_config(config, overrides or []), scores, out, say)
+    if as_json:
+        show_json(judged.as_dict())
+    else:
+        show_judged(judged)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from features.errors import ConfigError
 from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS, CONTENT, check_parameters
 from modalrank.config_file import apply_override, expand_variables, read_yaml
 from modalrank.config_keys import nearest_key
+from modalrank.judging import JudgeConfig
 from modalrank.media import MediaConfig
 from modalrank.retriever_config import RetrieverConfig
 from rankers.registry import make_ranker
@@ -102,7 +103,10 @@ class ModalityConfig(_Strict):
     table: Literal["items", "users", "interactions"] = "items"
     columns: list[str] = Field(min_length=1)
     encoder: str
-    params: dict[str, Scalar] = {}
+    params: dict[str, Scalar | dict[str, list[str]]] = {}
+    space: str | None = Field(
+        None, description="users: the item modality whose encoder is taken, so that users meet its items"
+    )
 
     @field_validator("encoder")
     @classmethod
@@ -226,6 +230,7 @@ class Config(_Strict):
     split: SplitConfig = SplitConfig()
     modalities: dict[str, ModalityConfig] = {}
     media: MediaConfig = MediaConfig()
+    judge: JudgeConfig | None = None
     candidates: CandidateConfig = CandidateConfig()
     labels: LabelConfig = LabelConfig()
     components: int = Field(4, ge=0, le=1000, description="components of a vector that become features")
@@ -251,6 +256,7 @@ class Config(_Strict):
                 raise ValueError(
                     f"modality {name!r} comes from the {modality.table}, but data.{modality.table} is not set"
                 )
+            self._check_space(name, modality)
             if modality.table == "interactions" and self.data.form == "log":
                 raise ValueError(f"modality {name!r} comes with the rows, which only the judged form has")
         if self.data.form == "log" and self.data.columns.weight is not None:
@@ -263,6 +269,16 @@ class Config(_Strict):
         if self.bases != "auto":
             self._check_bases(self.bases)
         return self
+
+    def _check_space(self, name: str, modality: ModalityConfig) -> None:
+        if modality.space is None:
+            return
+        meets = self.modalities.get(modality.space)
+        alike = meets is not None and (meets.table, meets.encoder) == ("items", modality.encoder)
+        if modality.table != "users" or not alike:
+            raise ValueError(
+                f"modality {name!r}: space must name an item modality of the same encoder, for users"
+            )
 
     def _check_bases(self, bases: Sequence[BaseConfig]) -> None:
         names = [base.name for base in bases]

@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from features.contract import Check
 from features.errors import ModalrankError
+
+if TYPE_CHECKING:
+    from modalrank.judging import JudgedFile
 
 # In a file there is no terminal to fit, and a table is better read unfolded.
 FILE_WIDTH = 180
@@ -80,6 +83,14 @@ def show_checks(checks: list[Check]) -> None:
         colour = "green" if check.passed else "yellow" if check.level == "warn" else "red"
         out.print(f"[{colour}]{check.line()[:4]}[/{colour}]", end="")
         out.print(check.line()[4:], markup=False, soft_wrap=True)
+
+
+def show_judged(judged: JudgedFile) -> None:
+    """Print where the judgements are and what they cost."""
+    asked = f"{judged.asked} asked now, {judged.known} known from before, {judged.unjudged} without an answer"
+    out.print(f"{judged.rows} pairs, {asked}, in {judged.file}", markup=False, soft_wrap=True)
+    if judged.spent:
+        out.print(f"{judged.spent}; the same command goes on where this one ended", markup=False)
 
 
 def show_error(error: ModalrankError, as_json: bool) -> None:

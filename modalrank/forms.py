@@ -316,6 +316,7 @@ def feature_settings(config: Config) -> FeatureSettings:
         contrast=config.data.columns.label is not None,
         exclude=tuple(config.exclude_features),
         sequence=sequence_length(config),
+        meetings=tuple((name, m.space) for name, m in config.modalities.items() if m.space is not None),
         categories=tuple(name for name, m in config.modalities.items() if m.encoder == CategoryEncoder.kind),
     )
 

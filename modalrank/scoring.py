@@ -78,20 +78,24 @@ def read_users(bundle: Bundle, file: Path) -> pl.DataFrame:
     raise errors[0]
 
 
-def refreshed(bundle: Bundle, fresh: Fresh, queries: Iterable[str], items: Iterable[str]) -> Bundle:
+def refreshed(
+    bundle: Bundle, fresh: Fresh, queries: Iterable[str], items: Iterable[str], *, described: bool = True
+) -> Bundle:
     """Return the bundle with the code spaces grown by new ids, encoded with the model's own encoders.
 
     Raises
     ------
     DataError
-        If an item is in neither the model nor the new item table although the model reads items.
+        If an item is in neither the model nor the new item table although the model reads items; with
+        `described` false such an item has no modality instead.
     """
     config = bundle.config
     new_items = None if fresh.items is None else read_entity_table(config, "items", fresh.items)
     new_users = None if fresh.users is None else read_entity_table(config, "users", fresh.users)
     history = None if fresh.history is None else _read_history(bundle, fresh.history)
     named = [*items, *([] if history is None else history["item"].unique().to_list())]
-    _require_described(bundle, named, new_items)
+    if described:
+        _require_described(bundle, named, new_items)
     item_ids = bundle.items.extend([*named, *([] if new_items is None else new_items["id"])])
     query_ids = bundle.queries.extend(
         [

@@ -17,6 +17,7 @@ from modalrank.config import Config
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -29,6 +30,11 @@ SQLITE = "sqlite:///"
 def tracking_uri(config: Config) -> str:
     """Return the store: the environment's word before the config's."""
     return os.environ.get(URI_VARIABLE) or config.tracking.uri
+
+
+def store_of(given: str) -> str:
+    """Return the store that a command was given; the environment's word comes before it."""
+    return os.environ.get(URI_VARIABLE) or given
 
 
 def require_store(config: Config) -> None:
@@ -80,24 +86,57 @@ def fetch_model(config_uri: str, model: str) -> tuple[Path, str]:
     unknown = DataError(f"no model {model} in {config_uri}", fix="modalrank train registers one")
     if _not_yet_there(config_uri):
         raise unknown
-    with quiet_mlflow(), _answering(config_uri):
-        import mlflow
-        from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException
 
-        client = _client(config_uri)
-        name, _, alias = model.removeprefix("models:/").partition("@")
+    name, _, alias = model.removeprefix("models:/").partition("@")
+    name, _, number = name.partition("/")
+    with registry(config_uri) as client:
         try:
-            if alias:
-                found = client.get_model_version_by_alias(name, alias)
-            else:
-                name, _, number = name.partition("/")
-                found = client.get_model_version(name, number)
-            folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{found.version}"))
+            found = (
+                client.get_model_version_by_alias(name, alias)
+                if alias
+                else client.get_model_version(name, number)
+            )
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise unknown from error
             raise
-    return folder / "artifacts" / "bundle", str(found.version)
+        return download(config_uri, name, str(found.version)), str(found.version)
+
+
+@contextmanager
+def registry(uri: str) -> Iterator[MlflowClient]:
+    """Connect to a store that is there already.
+
+    Raises
+    ------
+    DataError
+        If there is none yet.
+    TryAgainError
+        If it does not answer.
+    """
+    if _not_yet_there(uri):
+        raise DataError("there is no such store", fix="modalrank train makes it", file=uri)
+    with quiet_mlflow(), _answering(uri):
+        yield _client(uri)
+
+
+def download(uri: str, name: str, version: str) -> Path:
+    """Return the local bundle folder of a version; its evaluation set lies beside it."""
+    import mlflow
+
+    _client(uri)
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}"))
+    return folder / "artifacts" / "bundle"
+
+
+def signature_of(uri: str, name: str, version: str) -> ModelSignature | None:
+    """Return the inputs and outputs that a version declares."""
+    import mlflow
+
+    _client(uri)
+    signature: ModelSignature | None = mlflow.models.get_model_info(f"models:/{name}/{version}").signature
+    return signature
 
 
 def _artifacts(uri: str) -> str | None:

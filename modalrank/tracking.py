@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config, dump_config
+from modalrank.promotion.frozen import freeze
 from modalrank.store import quiet_mlflow, tracking_uri
 from modalrank.training import TrainResult
 from rankers.transformer_ranker import LIBRARIES as NEURAL_LIBRARIES
@@ -57,7 +58,10 @@ def record(client: MlflowClient, config: Config, result: TrainResult, plots: Map
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         bundle.save(folder)
-        info = _log_model(bundle, folder, result)
+        evaluation = Path(temporary) / "evaluation"
+        evaluation.mkdir()
+        freeze(bundle, result).save(evaluation)
+        info = _log_model(bundle, {"bundle": folder, "evaluation": evaluation}, result)
     number = _register(client, config.name, info.model_uri, run.info.run_id, info.model_id)
     return Record(tracking_uri(config), run.info.run_id, experiment.experiment_id, config.name, number)
 
@@ -129,7 +133,7 @@ def slice_table(result: TrainResult) -> pl.DataFrame:
     )
 
 
-def _log_model(bundle: Bundle, folder: Path, result: TrainResult) -> Any:  # noqa: ANN401 - MLflow's type
+def _log_model(bundle: Bundle, folders: Mapping[str, Path], result: TrainResult) -> Any:  # noqa: ANN401 - MLflow's type
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, DataType, Schema
@@ -152,7 +156,7 @@ def _log_model(bundle: Bundle, folder: Path, result: TrainResult) -> Any:  # noq
         return mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("serving_model.py")),
-            artifacts={"bundle": str(folder)},
+            artifacts={name: str(folder) for name, folder in folders.items()},
             code_paths=[str(root / package) for package in PACKAGES],
             signature=ModelSignature(inputs=inputs, outputs=outputs),
             input_example=_example(bundle, result, features),

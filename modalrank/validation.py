@@ -56,6 +56,8 @@ def _check_modality(config: Config, name: str, table: pl.DataFrame) -> Check:
     columns = table.select(modality.columns)
     source = config.data.path(getattr(config.data, modality.table)).parent
     title = f"encoding of {name}"
+    if modality.space is not None:
+        return Check(title, True, f"with the encoder of {modality.space}")
     encoder = make_encoder(modality.encoder, modality.params)
     try:
         if not isinstance(encoder, DescribedEncoder):

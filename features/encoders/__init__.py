@@ -1,24 +1,29 @@
 """Modality encoders: columns of a table to vectors, by kind.
 
 `text`, `tags`, `category`, `numeric`, `vectors`, `image`, `audio` and `video` each have a module of their
-own; `features.encoders.base` says what they have in common.
+own, those of pretrained models are in `neural`; `features.encoders.base` says what they have in common.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import polars as pl
+
+from features.encoders.attributes import AttributesEncoder
 from features.encoders.audio import AudioEncoder
 from features.encoders.base import Encoded, Encoder
 from features.encoders.cache import VectorCache
 from features.encoders.category import CategoryEncoder
 from features.encoders.described import DescribedEncoder
 from features.encoders.image import ImageEncoder
+from features.encoders.neural import ClipEncoder, NeuralAudioEncoder, NeuralImageEncoder, NeuralTextEncoder
 from features.encoders.numeric import NumericEncoder
-from features.encoders.source import BadMedia, Source
+from features.encoders.source import BadMedia, Place, Source
 from features.encoders.storage import read_json, write_json
 from features.encoders.tags import TagsEncoder
 from features.encoders.text import TextEncoder
@@ -37,6 +42,7 @@ __all__ = [
     "ImageEncoder",
     "Source",
     "VectorCache",
+    "encode_as",
     "encoder_digest",
     "encoder_parameters",
     "load_encoder",
@@ -53,6 +59,11 @@ ENCODERS: Mapping[str, type[Encoder]] = {
     "image": ImageEncoder,
     "audio": AudioEncoder,
     "video": VideoEncoder,
+    "neural_text": NeuralTextEncoder,
+    "neural_image": NeuralImageEncoder,
+    "neural_audio": NeuralAudioEncoder,
+    "clip": ClipEncoder,
+    "attributes": AttributesEncoder,
 }
 
 
@@ -82,6 +93,32 @@ def make_encoder(kind: str, params: Mapping[str, object] | None = None) -> Encod
         )
     make: Callable[..., Encoder] = ENCODERS[kind]
     return make(**given)
+
+
+def encode_as(encoder: Encoder, table: pl.DataFrame, source: Place) -> Encoded:
+    """Encode the columns of another table with a fitted encoder, so that both meet in one space.
+
+    The columns stand in for the fitted ones in their order; those that are left are empty. Of an encoder of
+    images and texts this is the side of the texts, whatever was fitted.
+
+    Raises
+    ------
+    DataError
+        If the table has more columns than the encoder was fitted on.
+    """
+    fitted: tuple[str, ...] = encoder.columns_  # type: ignore[attr-defined]
+    if len(table.columns) > len(fitted):
+        raise DataError(
+            f"got {len(table.columns)} columns, expected at most {len(fitted)} as the encoder has",
+            fix="name fewer columns for this modality",
+            column=table.columns[len(fitted)],
+        )
+    named = table.rename(dict(zip(table.columns, fitted, strict=False)))
+    empty = [pl.lit(None, pl.String).alias(name) for name in fitted[len(table.columns) :]]
+    if isinstance(encoder, ClipEncoder):
+        encoder = copy.copy(encoder)
+        encoder.side = "text"
+    return encoder.encode(named.with_columns(empty), source)
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:

@@ -79,8 +79,8 @@ class AudioEncoder(DescribedEncoder):
         )
 
 
-def read_sound(path: Path, seconds: float) -> NDArray[np.float32]:
-    """Read the beginning of a file as mono samples at 16 kHz, (n,) float32.
+def read_sound(path: Path, seconds: float, rate: int = RATE) -> NDArray[np.float32]:
+    """Read the beginning of a file as mono samples at `rate`, (n,) float32.
 
     Raises
     ------
@@ -92,20 +92,20 @@ def read_sound(path: Path, seconds: float) -> NDArray[np.float32]:
     import soundfile
 
     with soundfile.SoundFile(path) as sound:
-        rate, frames = sound.samplerate, max(1, round(seconds * sound.samplerate))
+        given, frames = sound.samplerate, max(1, round(seconds * sound.samplerate))
         if sound.format not in FORMATS:
             raise ValueError(
                 f"it is of the format {sound.format}, expected one of {', '.join(sorted(FORMATS))}"
             )
-        possible = 0 < rate <= MOST_RATE and sound.channels <= MOST_CHANNELS
+        possible = 0 < given <= MOST_RATE and sound.channels <= MOST_CHANNELS
         if not possible or min(frames, sound.frames) * sound.channels > MOST_SAMPLES:
-            raise ValueError(f"it says that it has {sound.channels} channels at {rate} Hz")
+            raise ValueError(f"it says that it has {sound.channels} channels at {given} Hz")
         samples = sound.read(frames=frames, dtype="float32", always_2d=True)
     if not samples.size:
         raise ValueError("the file holds no samples")
     if not np.isfinite(samples).all():
         raise ValueError("the file holds samples that are not finite")
-    mono: NDArray[np.float32] = librosa.resample(samples.mean(axis=1), orig_sr=rate, target_sr=RATE)
+    mono: NDArray[np.float32] = librosa.resample(samples.mean(axis=1), orig_sr=given, target_sr=rate)
     return mono
 
 

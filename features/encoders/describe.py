@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.encoders.columns import as_text
-from features.encoders.source import Source, Unreadable, inside
+from features.encoders.source import Source, Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Describer(Generic[Content]):
     noun
         What a value is called in a message.
     width
-        Number of components of a descriptor.
+        Number of components of a descriptor; None where only the loaded model tells it.
     load
         Gets the content of a file or a text, however it may fail; called in threads.
     each
@@ -61,7 +61,7 @@ class Describer(Generic[Content]):
     """
 
     noun: str
-    width: int
+    width: int | None
     load: Callable[[Path], Content] | Callable[[str], Content]
     each: Callable[[Content], FloatArray] | None = None
     describe: Callable[[list[Any]], FloatArray] = np.stack
@@ -94,7 +94,7 @@ class Describer(Generic[Content]):
         """
         values = as_text(column, "file names" if self.files else "text")
         distinct = values.drop_nulls().unique(maintain_order=True).to_list()
-        keys = self._keys(distinct, source.folder)
+        keys = self._keys(distinct, source)
         described, lost = self._described(keys, source)
         lost = {value: lost[value] for value in distinct if value in lost}
         if lost:
@@ -111,33 +111,34 @@ class Describer(Generic[Content]):
         source.report(column.name, self.noun, lost, len(distinct))
         present = np.array([value is not None and value not in lost for value in values], dtype=np.bool_)
         rows = [described[str(keys[value])] for value in values if value is not None and value not in lost]
-        return np.array(rows, dtype=np.float32).reshape(-1, self.width), present
+        whole = np.stack(rows) if rows else np.zeros((0, self.width or 0))
+        return whole.astype(np.float32), present
 
     def unreadable(self, column: pl.Series, source: Source) -> list[Unreadable]:
         """List the rows whose file is not there or cannot be decoded."""
         values = as_text(column, "file names")
         distinct = values.drop_nulls().unique(maintain_order=True).to_list()
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            tried = dict(
-                zip(distinct, pool.map(lambda v: self._load(v, source.folder), distinct), strict=True)
-            )
+            tried = dict(zip(distinct, pool.map(lambda v: self._load(v, source), distinct), strict=True))
         bad = {value: str(result) for value, result in tried.items() if isinstance(result, _Failure)}
         return [Unreadable(i, value, bad[value]) for i, value in enumerate(values, 1) if value in bad]
 
-    def _keys(self, distinct: list[str], folder: Path) -> dict[str, str | _Failure]:
+    def _keys(self, distinct: list[str], source: Source) -> dict[str, str | _Failure]:
         """Return value to the SHA-256 of its content."""
 
         def key(value: str) -> str | _Failure:
             if not self.files:
                 return hashlib.sha256(value.encode()).hexdigest()
             try:
-                with self._checked(value, folder).open("rb") as stream:
-                    return hashlib.file_digest(stream, "sha256").hexdigest()
+                return source.digest(*self._checked(value, source))
             except (OSError, ValueError, RuntimeError) as error:
                 return _reason(error)
 
+        # A task a chunk: handing over a small file each costs more than to read it.
+        chunks = [distinct[start : start + CHUNK] for start in range(0, len(distinct), CHUNK)]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            return dict(zip(distinct, pool.map(key, distinct), strict=True))
+            found = pool.map(lambda chunk: [key(value) for value in chunk], chunks)
+            return dict(zip(distinct, (k for part in found for k in part), strict=True))
 
     def _described(
         self, keys: Mapping[str, str | _Failure], source: Source
@@ -157,7 +158,7 @@ class Describer(Generic[Content]):
             for start in range(0, len(new), CHUNK):
                 source.say(self.noun, start, len(new))
                 chunk = new[start : start + CHUNK]
-                loaded = list(pool.map(lambda key: self._work(by_key[key][0], source.folder), chunk))
+                loaded = list(pool.map(lambda key: self._work(by_key[key][0], source), chunk))
                 good = {k: c for k, c in zip(chunk, loaded, strict=True) if not isinstance(c, _Failure)}
                 for key, content in zip(chunk, loaded, strict=True):
                     if isinstance(content, _Failure):
@@ -171,23 +172,23 @@ class Describer(Generic[Content]):
             source.say(self.noun, len(new), len(new))
         return found, lost
 
-    def _work(self, value: str, folder: Path) -> Any:  # noqa: ANN401 - whatever `describe` takes
-        content = self._load(value, folder)
+    def _work(self, value: str, source: Source) -> Any:  # noqa: ANN401 - whatever `describe` takes
+        content = self._load(value, source)
         return content if isinstance(content, _Failure) or self.each is None else self.each(content)
 
-    def _load(self, value: str, folder: Path) -> Content | _Failure:
+    def _load(self, value: str, source: Source) -> Content | _Failure:
         try:
-            return self.load(self._checked(value, folder) if self.files else value)  # type: ignore[arg-type]
+            content = Path(self._checked(value, source)[0]) if self.files else value
+            return self.load(content)  # type: ignore[arg-type]
         # Decoders raise errors of any type on broken bytes, and one file must not end a run.
         except Exception as error:
             return _reason(error)
 
-    def _checked(self, name: str, folder: Path) -> Path:
-        path = inside(folder, name)
-        size = path.stat().st_size
-        if size > self.largest:
-            raise ValueError(f"it has {size} bytes, at most {self.largest} are read")
-        return path
+    def _checked(self, name: str, source: Source) -> tuple[str, os.stat_result]:
+        path, state = source.locate(name)
+        if state.st_size > self.largest:
+            raise ValueError(f"it has {state.st_size} bytes, at most {self.largest} are read")
+        return path, state
 
 
 def _reason(error: Exception) -> _Failure:

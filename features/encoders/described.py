@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.encoders.base import Encoded
 from features.encoders.columns import check_columns, check_number, pick_single
@@ -52,6 +54,14 @@ class DescribedEncoder:
         """Return what describes a value."""
         raise NotImplementedError
 
+    def learned(self, rows: NDArray[np.float32]) -> Projection | None:
+        """Return the projection of (n, n_inputs) descriptors."""
+        return fit_projection(rows, standardize=True, dim=self.dim, blocks=self.blocks)
+
+    def extras(self) -> Mapping[str, object]:
+        """Return what `save` writes besides parameters, columns and arrays."""
+        return {}
+
     @property
     def width(self) -> int:
         """Number of components of a vector."""
@@ -62,7 +72,7 @@ class DescribedEncoder:
         column = pick_single(table, self.columns, self.expected)
         self.columns_ = (column.name,)
         rows, _ = self.describer().rows(column, source_of(source))
-        self.projection_ = fit_projection(rows, standardize=True, dim=self.dim, blocks=self.blocks)
+        self.projection_ = self.learned(rows)
         return self
 
     def encode(self, table: pl.DataFrame, source: Place) -> Encoded:
@@ -77,7 +87,8 @@ class DescribedEncoder:
 
     def save(self, folder: Path) -> None:
         """Write parameters and arrays."""
-        write_json(folder, "state", {"parameters": parameters_of(self), "columns": self.columns_})
+        state = {"parameters": parameters_of(self), "columns": self.columns_}
+        write_json(folder, "state", {**state, **self.extras()})
         if self.projection_:
             self.projection_.save(folder)
 

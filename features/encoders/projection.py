@@ -24,6 +24,7 @@ OUTLIER = 50.0
 
 GRID_BITS = 22
 BLOCK_ROWS = 16_384
+MOST_EXACT = 2048
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -163,20 +164,29 @@ def absent(n_rows: int) -> Encoded:
 def leading_directions(matrix: Matrix | csr_matrix[np.float64], dim: int) -> Matrix:
     """Return the (at most dim, n_inputs) leading right singular vectors, the same at every call.
 
-    Randomised SVD (Halko et al., 2011) with a fixed seed on one thread; in every vector the entry of
-    largest size is positive; directions without variance are dropped, and a zero matrix gives one zero
-    vector.
+    Eigenvectors of the Gram matrix of a dense matrix that has more rows than columns, else a randomised
+    SVD (Halko et al., 2011) with a fixed seed, on one thread; in every vector the entry of largest size is
+    positive; directions without variance are dropped, and a zero matrix gives one zero vector.
     """
     from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):
-        _, sizes, directions = randomized_svd(
-            matrix, n_components=min(dim, *matrix.shape), n_iter=7, flip_sign=False, random_state=0
-        )
+        if isinstance(matrix, np.ndarray) and matrix.shape[1] <= min(MOST_EXACT, matrix.shape[0]):
+            sizes, directions = _eigenvectors(matrix, min(dim, matrix.shape[1]))
+        else:
+            _, sizes, directions = randomized_svd(
+                matrix, n_components=min(dim, *matrix.shape), n_iter=7, flip_sign=False, random_state=0
+            )
     kept = directions[sizes > 1e-6 * sizes[0]] if sizes[0] > 0 else np.zeros((1, matrix.shape[1]))
     largest = np.take_along_axis(kept, np.abs(kept).argmax(axis=1)[:, None], axis=1)
     return np.asarray(kept * np.where(largest < 0, -1.0, 1.0), dtype=np.float64)
+
+
+def _eigenvectors(matrix: Matrix, n: int) -> tuple[Matrix, Matrix]:
+    """Return the n largest singular values and their right vectors, of (n_rows, n_inputs) values."""
+    squares, vectors = np.linalg.eigh(matrix.T @ matrix)
+    return np.sqrt(np.maximum(squares[::-1][:n], 0.0)), vectors[:, ::-1][:, :n].T
 
 
 def to_grid(values: Matrix) -> Matrix:

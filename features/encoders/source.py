@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +57,8 @@ class Source:
     progress: Progress | None = None
     max_bad: float = 1.0
     bad: list[BadMedia] = field(default_factory=list)
+    _folders: dict[str, str] = field(default_factory=dict, repr=False)
+    _digests: dict[tuple[str, int, int, int], str] = field(default_factory=dict, repr=False)
 
     def report(self, column: str, noun: str, lost: dict[str, str], n_files: int) -> None:
         """Take note of unreadable files of a column, path to reason.
@@ -76,6 +81,45 @@ class Source:
                 column=column,
             )
 
+    def locate(self, name: str) -> tuple[str, os.stat_result]:
+        """Return the path of the file that a name in a table means, links followed, and its state.
+
+        Raises
+        ------
+        ValueError
+            If it is not there, is no plain file, or lies outside the folder.
+        """
+        root = self._real(str(self.folder))
+        parent, base = os.path.split(os.path.join(root, name))
+        path = os.path.join(self._real(parent), base)
+        if base in ("", ".", "..") or os.path.islink(path):
+            path = os.path.realpath(path)
+        if os.path.commonpath((root, path)) != root:
+            raise ValueError("it lies outside the data folder")
+        try:
+            state = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ValueError("no such file") from error
+        if not stat.S_ISREG(state.st_mode):
+            raise ValueError("no such file")
+        return path, state
+
+    def _real(self, folder: str) -> str:
+        """Return a folder with links followed; looked up once, as it is the same for thousands of files."""
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return self._folders[folder]
+
+    def digest(self, path: str, state: os.stat_result) -> str:
+        """Return the SHA-256 of a file, read once as long as its inode, size and time stay as they are."""
+        key = (path, state.st_ino, state.st_size, state.st_mtime_ns)
+        known = self._digests.get(key)
+        if known is None:
+            with open(path, "rb") as stream:
+                known = hashlib.file_digest(stream, "sha256").hexdigest()
+            self._digests[key] = known
+        return known
+
     def say(self, noun: str, done: int, total: int) -> None:
         """Tell the progress to whoever asked for it."""
         if self.progress is not None:
@@ -92,17 +136,5 @@ def source_of(place: Place) -> Source:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the file that a name in a table means.
-
-    Raises
-    ------
-    ValueError
-        If it is not there, is no plain file, or lies outside the folder once links are followed.
-    """
-    root = folder.resolve()
-    path = (root / name).resolve()
-    if not path.is_relative_to(root):
-        raise ValueError("it lies outside the data folder")
-    if not path.is_file():
-        raise ValueError("no such file")
-    return path
+    """Return the file that a name in a table means; raises ValueError as `Source.locate` does."""
+    return Path(Source(folder).locate(name)[0])

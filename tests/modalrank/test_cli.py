@@ -13,7 +13,7 @@ from modalrank.scoring import read_candidates, score_candidates
 from modalrank.store import URI_VARIABLE
 from tests.modalrank.worlds import N_USERS, user_ids
 
-COMMANDS = ("demo", "validate", "train", "evaluate", "score", "tune", "doctor")
+COMMANDS = ("demo", "validate", "train", "evaluate", "score", "tune", "judge", "doctor")
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import soundfile
 from PIL import Image
 
 from features.encoders import Source, VectorCache
+from tests.features.encoders.tiny_models import write_models
 
 N_ROWS = 24
 MISSING = 5
@@ -33,6 +36,10 @@ class Case:
 
 def with_gaps(values: Sequence[object]) -> list[object]:
     return [None if i % MISSING == 0 else value for i, value in enumerate(values)]
+
+
+def sentences(seed: int) -> pl.DataFrame:
+    return words(seed).select("plot")
 
 
 def words(seed: int) -> pl.DataFrame:
@@ -122,10 +129,32 @@ CASES = [
     Case("video", video_names, {"dim": 6, "frames": 2}, cached=True),
 ]
 
+HAS_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "sentence_transformers"))
+NEURAL = [
+    Case("neural_text", sentences, {"model": "bert", "dim": 8}),
+    Case("neural_text", sentences, {"model": "gpt2", "dim": 8, "pooling": "last"}),
+    Case("neural_image", image_names, {"model": "vit", "dim": 6}),
+    Case("neural_audio", sound_names, {"model": "ast", "dim": 6}, cached=True),
+    Case("clip", image_names, {"model": "clip", "dim": 5}, cached=True),
+]
 
-@pytest.fixture(params=CASES, ids=str, scope="session")
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of tiny random models, found by their names."""
+    folder = tmp_path_factory.mktemp("models")
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        write_models(folder)
+        patch.setenv("MODALRANK_MODELS", str(folder))
+        yield folder
+
+
+@pytest.fixture(params=CASES + NEURAL * HAS_TORCH, ids=str, scope="session")
 def case(request: pytest.FixtureRequest) -> Case:
     assert isinstance(request.param, Case)
+    if "model" in request.param.params:
+        request.getfixturevalue("models")
     return request.param
 
 

@@ -22,6 +22,8 @@ from features.encoders import (
 from features.encoders.numeric import NumericEncoder
 from features.errors import ConfigError, DataError
 
+MOODS = {"mood": ["dark", "light"]}
+
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
@@ -31,10 +33,14 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_make_encoder_every_kind_gives_its_class() -> None:
-    assert set(ENCODERS) == {"text", "tags", "category", "numeric", "vectors", "image", "audio", "video"}
+    plain = {"text", "tags", "category", "numeric", "vectors", "image", "audio", "video"}
+    neural = {"neural_text", "neural_image", "neural_audio", "clip"}
+    assert set(ENCODERS) == plain | neural | {"attributes"}
     for kind, encoder in ENCODERS.items():
-        assert type(make_encoder(kind)) is encoder
-        assert make_encoder(kind).kind == kind
+        params = {} if kind in plain else {"model": "somewhere"}
+        made = make_encoder(kind, params | {"attributes": MOODS} if kind == "attributes" else params)
+        assert type(made) is encoder
+        assert made.kind == kind
 
 
 def test_make_encoder_unknown_kind_lists_the_kinds() -> None:
@@ -62,6 +68,8 @@ def test_make_encoder_unknown_parameter_lists_the_parameters() -> None:
         ("category", "most", 0),
         ("text", "characters", "some"),
         ("text", "hash_bits", 40),
+        ("neural_text", "model", ""),
+        ("neural_text", "model", 3),
         ("audio", "seconds", float("inf")),
         ("audio", "seconds", float("nan")),
         ("numeric", "columns", "price"),
