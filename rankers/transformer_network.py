@@ -93,7 +93,7 @@ class Network(nn.Module):  # type: ignore[misc]
         scores = self.wide(dense) + self.head(hidden)
         if self.has_tokens:
             batch = dense.shape[0]
-            own, told = (functional.dropout(rows, self.dropout, self.training) for rows in (own, told))
+            own, told = self._some(own), self._some(told)
             item = torch.einsum("bcmp,mpw->bcw", own, self.candidate_weight)
             tokens = torch.einsum("blmp,mpw->blmw", told, self.token_weight) + self.kind + self.place
             tokens = torch.cat([self.nothing.expand(batch, 1, -1), tokens.flatten(1, 2)], dim=1)
@@ -103,6 +103,12 @@ class Network(nn.Module):  # type: ignore[misc]
             found = self.asked(hidden + item, tokens, mask)
             scores = scores + self.match(torch.cat([found, found * item], dim=-1))
         return scores.squeeze(-1)
+
+    def _some(self, tokens: Any) -> Any:  # noqa: ANN401
+        """Leave out whole tokens in training, so that no modality is leant on alone."""
+        if not self.training:
+            return tokens
+        return tokens * functional.dropout(tokens.new_ones(*tokens.shape[:-1], 1), self.dropout)
 
 
 def _head(read: int, width: int) -> Any:  # noqa: ANN401
