@@ -35,7 +35,7 @@ from ensembles.gate import Interval, paired_bootstrap
 from features.builder import CONTEXT
 from features.errors import ModalrankError
 from features.retrievers import BEHAVIOUR, CONTENT
-from modalrank.config import FUSED, BaseConfig, Config, load_config
+from modalrank.config import FUSED, NEURAL, BaseConfig, Config, load_config
 from modalrank.dataset import load_dataset
 from modalrank.retriever_config import RetrieverConfig, default_retrievers
 from modalrank.training import TrainResult, train
@@ -197,7 +197,7 @@ def learned_bases(config: Config, blocks: Mapping[str, Sequence[str]], skip: Con
     found = []
     for name, read in blocks.items():
         if name not in skip:
-            family, objective = FUSED.get(name, ("lightgbm", None))
+            family, objective = {**FUSED, **NEURAL}.get(name, ("lightgbm", None))
             spec = given.get(name, {"name": name, "family": family, "objective": objective})
             found.append({**spec, "blocks": list(read)})
     return found

@@ -58,6 +58,10 @@ class Stack:
             base_modality={name: modality for name, modality in self.base_modality.items() if name in used},
         )
 
+    def uses_family(self, family: str) -> bool:
+        """Tell whether a base is of this family of rankers."""
+        return any(getattr(base, "ranker", base).family == family for base in self.bases.values())
+
     def save(self, folder: Path) -> None:
         """Write everything into an existing empty folder, without pickle."""
         description = {

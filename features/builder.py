@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from features.behaviour_vectors import behaviour_vectors
 from features.candidates import Candidates, retrieve, score_given
 from features.errors import ConfigError
 from features.facts import Facts
@@ -17,6 +18,7 @@ from features.frame import BoolArray, FloatArray, IntArray, RankingFrame
 from features.history import History
 from features.per_query import normalise, spread
 from features.retrievers import BEHAVIOUR, FactorRetriever, Retriever
+from features.sequences import ItemTable, Sequences
 from features.similarity import Profiles, similarities
 from features.space import ModalityVectors, Space
 from features.target_statistics import PeerRates, item_statistics
@@ -39,6 +41,8 @@ class FeatureSettings:
         The data tell dislikes, so that liked minus disliked is a feature.
     exclude
         Names of features that are not made, `*` standing for anything.
+    sequence
+        Last liked items of a query's user that the frame tells, 0 for none.
     categories
         Modalities whose vectors are one category a row, of which target statistics are features.
     meetings
@@ -52,6 +56,7 @@ class FeatureSettings:
     exclude_seen: bool = True
     contrast: bool = True
     exclude: tuple[str, ...] = ()
+    sequence: int = 0
     categories: tuple[str, ...] = ()
     meetings: tuple[tuple[str, str], ...] = ()
 
@@ -161,6 +166,7 @@ class FeatureModel:
                     *(block.present for block in row_blocks.values()),
                 ]
             ),
+            sequences=self._sequences(candidates),
         )
 
     @property
@@ -168,6 +174,23 @@ class FeatureModel:
         """Behaviour where there is a history, then the modalities of items and users."""
         behaviour = (BEHAVIOUR,) if len(self.history.users) else ()
         return (*behaviour, *self.items, *self.users)
+
+    def _sequences(self, candidates: Candidates) -> Sequences | None:
+        if not (self.settings.sequence and len(self.history.users)):
+            return None
+        users = candidates.queries[candidates.offsets[:-1]]
+        sources, ordered = np.zeros(len(users), dtype=np.int64), self.history.times is not None
+        return Sequences(self._newest[users], sources, (self._item_table,), ordered)
+
+    @cached_property
+    def _newest(self) -> IntArray:
+        return self.history.newest(self.settings.sequence)
+
+    @cached_property
+    def _item_table(self) -> ItemTable:
+        spaces = {BEHAVIOUR: behaviour_vectors(self.history), **self.items}
+        vectors, present = ([getattr(s, name) for s in spaces.values()] for name in ("vectors", "present"))
+        return ItemTable(tuple(spaces), tuple(vectors), tuple(present))
 
     @cached_property
     def _facts(self) -> Facts:

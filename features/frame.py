@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import DataError
+from features.sequences import Sequences
+from features.sequences import concatenate as concatenate_sequences
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -39,6 +41,8 @@ class RankingFrame:
         (n_rows, n_modalities) bool: the candidate has this modality.
     query_weights
         (n_queries,) float32 training weight of each query, in the order of the rows, or None for 1.
+    sequences
+        The last items of the users of the n_queries queries, in the order of the rows, or None.
     offsets
         (n_queries + 1,) int64 row borders, derived: query q owns rows offsets[q]:offsets[q + 1].
     """
@@ -52,6 +56,7 @@ class RankingFrame:
     modalities: tuple[str, ...] = ()
     present: BoolArray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
     query_weights: FloatArray | None = None
+    sequences: Sequences | None = None
     offsets: IntArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +87,8 @@ class RankingFrame:
         object.__setattr__(self, "offsets", offsets)
         if self.query_weights is not None and len(self.query_weights) != len(heads):
             raise ValueError(f"query_weights: got {len(self.query_weights)}, expected {len(heads)}")
+        if self.sequences is not None and len(self.sequences.recent) != len(heads):
+            raise ValueError(f"sequences: got {len(self.sequences.recent)}, expected {len(heads)}")
 
     @property
     def group_sizes(self) -> IntArray:
@@ -106,7 +113,7 @@ class RankingFrame:
         return np.repeat(self.query_weights, self.group_sizes)
 
     def select_blocks(self, names: Sequence[str]) -> RankingFrame:
-        """Return the frame with only the columns of the named blocks."""
+        """Return the frame with only the columns, and the modalities of sequences, of the named blocks."""
         unknown = [name for name in names if name not in self.blocks]
         if unknown:
             raise KeyError(f"unknown block {unknown[0]!r}, the frame has {sorted(self.blocks)}")
@@ -122,6 +129,7 @@ class RankingFrame:
             features=self.features if everything else np.ascontiguousarray(self.features[:, columns]),
             feature_names=tuple(self.feature_names[c] for c in columns),
             blocks=blocks,
+            sequences=None if self.sequences is None else self.sequences.select(names),
         )
 
     def take_queries(self, positions: IntArray, weights: FloatArray | None = None) -> RankingFrame:
@@ -145,14 +153,16 @@ class RankingFrame:
             items=self.items[rows],
             present=self.present[rows],
             query_weights=kept,
+            sequences=None if self.sequences is None else self.sequences.take(positions),
         )
 
     def take_rows(self, keep: BoolArray) -> RankingFrame:
         """Return the frame of the rows where `keep` (n_rows,) is true; queries left empty disappear."""
-        weights = self.query_weights
-        if weights is not None:
+        weights, sequences = self.query_weights, self.sequences
+        if weights is not None or sequences is not None:
             counts = np.add.reduceat(keep, self.offsets[:-1]) if self.n_queries else np.zeros(0, dtype=int)
-            weights = weights[counts > 0]
+            weights = None if weights is None else weights[counts > 0]
+            sequences = None if sequences is None else sequences.take(counts > 0)
         return replace(
             self,
             features=self.features[keep],
@@ -161,6 +171,7 @@ class RankingFrame:
             items=self.items[keep],
             present=self.present[keep],
             query_weights=weights,
+            sequences=sequences,
         )
 
 
@@ -199,4 +210,5 @@ def concatenate(frames: Sequence[RankingFrame]) -> RankingFrame:
         items=np.concatenate([f.items for f in frames]),
         present=np.concatenate([f.present for f in frames]),
         query_weights=weights,
+        sequences=concatenate_sequences([f.sequences for f in frames]),
     )

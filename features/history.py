@@ -13,6 +13,7 @@ from scipy import sparse
 from features.frame import BoolArray, FloatArray, IntArray
 
 UNKNOWN = -1
+DRAW_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,26 @@ class History:
         """(n_users, n_items) float32 places of the liked items in time, the newest of a user being 1."""
         order, position = self._newest_first
         return self._matrix(order, (position + 1).astype(np.float32))
+
+    def newest(self, length: int) -> IntArray:
+        """(n_users, length) int64 last liked items of each user, the newest first, filled up with UNKNOWN.
+
+        Without times a user of more items has the same ones whoever asks, drawn at random: by its code an
+        item may tell more than it should.
+        """
+        if self.times is None:
+            pairs = self.liked.tocoo()
+            lot = np.random.default_rng(DRAW_SEED).random(self.n_items)
+            order = np.lexsort((lot[pairs.col], pairs.row))
+            users, items = (codes[order].astype(np.int64) for codes in (pairs.row, pairs.col))
+        else:
+            order, _ = self._newest_first
+            users, items = self.users[order], self.items[order]
+        place = np.arange(len(users)) - np.searchsorted(users, np.arange(self.n_users))[users]
+        newest = np.full((self.n_users, length), UNKNOWN)
+        kept = place < length
+        newest[users[kept], place[kept]] = items[kept]
+        return newest
 
     @cached_property
     def last_times(self) -> NDArray[np.float64]:

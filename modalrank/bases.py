@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from ensembles.oof import Base
 from features.builder import CONTEXT, FeatureModel
 from features.frame import RankingFrame
 from features.retrievers import BEHAVIOUR
-from modalrank.config import FUSED, BaseConfig, Config
+from modalrank.config import FUSED, NEURAL, BaseConfig, Config
 from rankers.block_ranker import BlockRanker
 from rankers.column_ranker import ColumnRanker
 from rankers.protocol import Ranker
 from rankers.registry import make_ranker
+
+# Last items that a frame tells a transformer at least, which may look at fewer.
+SEQUENCE = 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def base_set(config: Config, model: FeatureModel, frame: RankingFrame) -> BaseSe
     """Return the retrievers of the model as they are, and the learned bases of the config.
 
     With `bases: auto` these are one LightGBM ranker a modality and fused rankers of every family on all
-    blocks.
+    blocks; of the transformer only where `neural` asks for it.
     """
     bases: list[Base] = []
     blocks: dict[str, tuple[str, ...]] = {}
@@ -65,9 +69,21 @@ def learned_bases(config: Config, frame: RankingFrame) -> list[BaseConfig]:
             specs.append(BaseConfig(name=name, family="lightgbm", blocks=[BEHAVIOUR, CONTEXT]))
         elif name != CONTEXT and _varies_within_queries(frame, name):
             specs.append(BaseConfig(name=name, family="lightgbm", blocks=[name]))
-    for name, (family, objective) in FUSED.items():
+    for name, (family, objective) in {**FUSED, **(NEURAL if _has_neural(config) else {})}.items():
         specs.append(BaseConfig(name=name, family=family, objective=objective))
     return specs
+
+
+def sequence_length(config: Config) -> int:
+    """Return how many of the last items of a user the transformers of a config may look at, 0 without any."""
+    if config.bases == "auto":
+        return SEQUENCE if _has_neural(config) else 0
+    asked = [int(spec.given.get("length", 0)) for spec in config.bases if spec.family == "transformer"]
+    return max([SEQUENCE, *asked]) if asked else 0
+
+
+def _has_neural(config: Config) -> bool:
+    return config.neural is True or (config.neural == "auto" and find_spec("torch") is not None)
 
 
 def _varies_within_queries(frame: RankingFrame, block: str) -> bool:

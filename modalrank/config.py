@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,6 +22,7 @@ from modalrank.judging import JudgeConfig
 from modalrank.media import MediaConfig
 from modalrank.retriever_config import RetrieverConfig
 from rankers.registry import make_ranker
+from rankers.transformer_ranker import require_torch
 
 # How pydantic names, in the path of an error, the member of a union that it tried.
 UNION_MEMBER = re.compile(r"function-.*|(list|dict|literal)\[.*|int|float|str|bool")
@@ -34,7 +35,11 @@ FUSED = {
     "fused_catboost": ("catboost", "QueryRMSE"),
     "fused_linear": ("linear", None),
 }
+# What it adds where `neural` asks for it.
+NEURAL = {"fused_transformer": ("transformer", None)}
 Files = str | list[str]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Scalar = int | float | str | bool | None
 
 
@@ -149,14 +154,25 @@ class LabelConfig(_Strict):
     method: Literal["hide", "forward"] = "hide"
     folds: int = Field(3, ge=2, le=20)
     queries: int = Field(6000, ge=20, description="training queries, drawn at random where there are more")
-    negatives: int = Field(40, ge=1, description="negatives kept a training query, drawn at random")
+    negatives: Positive | list[Positive] = Field(
+        40, description="negatives kept a training query; a list is a grid for validation"
+    )
+    hard_negatives: Share | list[Share] = Field(
+        0.0, description="share of them that the retrievers rank best; the others are drawn at random"
+    )
+
+    @model_validator(mode="after")
+    def _grids_hold_values(self) -> LabelConfig:
+        if [] in (self.negatives, self.hard_negatives):
+            raise ValueError("the grid of 'negatives' or 'hard_negatives' is empty")
+        return self
 
 
 class BaseConfig(_Strict):
     """One base ranker."""
 
     name: str
-    family: Literal["lightgbm", "xgboost", "catboost", "linear"]
+    family: Literal["lightgbm", "xgboost", "catboost", "linear", "transformer"]
     objective: str | None = None
     blocks: list[str] | Literal["all"] = "all"
     params: dict[str, Scalar] = {}
@@ -223,13 +239,16 @@ class Config(_Strict):
         [], description="features that no base sees, by name; * stands for anything"
     )
     bases: list[BaseConfig] | Literal["auto"] = "auto"
+    neural: bool | Literal["auto"] = Field(
+        False, description="bases auto: add a transformer; auto means where torch is installed"
+    )
     ensemble: EnsembleConfig = EnsembleConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         for name, modality in self.modalities.items():
-            if name in {BEHAVIOUR, CONTENT, CONTEXT, *BEHAVIOUR_KINDS, *LADDER, *FUSED}:
+            if name in {BEHAVIOUR, CONTENT, CONTEXT, *BEHAVIOUR_KINDS, *LADDER, *FUSED, *NEURAL}:
                 raise ValueError(f"a modality must not be named {name!r}, which means something already")
             if not NAME.fullmatch(name):
                 raise ValueError(f"modality {name!r}: a name has letters, digits, '_' and '-' only")
@@ -288,14 +307,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises
     ------
     ConfigError
-        If the file is missing or no YAML, a key is unknown, or a value is of the wrong type or range.
+        If the file is missing or no YAML, a key is unknown, a value is of the wrong type or range, or a
+        transformer is asked for and torch is not installed.
     """
     raw = read_yaml(path)
     given = {apply_override(raw, override) for override in overrides}
     data = raw.setdefault("data", {})
     if isinstance(data, dict) and "data.root" not in given:
         data["root"] = str(path.parent / expand_variables(str(data.get("root", "."))))
-    return parse_config(raw, str(path))
+    config = parse_config(raw, str(path))
+    named = [] if config.bases == "auto" else [base.family for base in config.bases]
+    if config.neural is True or "transformer" in named:
+        require_torch("the config asks for a transformer, which")
+    return config
 
 
 def parse_config(raw: Mapping[str, Any], file: str) -> Config:

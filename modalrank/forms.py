@@ -22,10 +22,12 @@ from features.history import History
 from features.retrievers import content_retrievers, fit_behaviour
 from features.space import Space, with_graph
 from features.splits import forward_cuts, hidden_folds, query_folds
+from modalrank.bases import sequence_length
 from modalrank.config import Config
 from modalrank.dataset import Dataset, row_blocks
 from modalrank.encoding import Encodings
 from modalrank.lists import ALWAYS_LEARNED, Held, Lists, Progress, Training, Window, whole
+from modalrank.negatives import JUDGES, PROBE_QUERIES, Negatives, choices, hardness_of, pick_negatives
 from modalrank.retriever_config import default_retrievers
 from tuning.grids import Trial, pick_setting
 
@@ -59,26 +61,58 @@ class LogForm:
 
     def training(self) -> Training:
         """Return one thinned frame for all label windows, and the full lists of some of their queries."""
-        frames, folds = [], []
         windows = self.windows()
-        taught = -(-self.config.labels.queries // len(windows))
+        negatives = self._picked_negatives(windows)
+        [(frame, folds)] = self._taught(windows, [negatives], self.config.labels.queries)
+        scored = [window for window in windows if window.fold != ALWAYS_LEARNED]
+        lists = {window.fold: self._lists(window, self._scored_users(window, scored)) for window in scored}
+        scheme: Literal["cross", "forward"] = "cross" if self._hides else "forward"
+        return Training(frame, folds, lists, scheme)
+
+    def _taught(
+        self, windows: list[Window], negatives: list[Negatives], queries: int
+    ) -> list[tuple[RankingFrame, IntArray]]:
+        """Return, for each choice of negatives, a thinned frame of some queries and the fold of each."""
+        found: list[list[tuple[RankingFrame, IntArray]]] = [[] for _ in negatives]
         for number, window in enumerate(windows):
             self.progress(f"label window {number + 1} of {len(windows)}")
-            for candidates in window.model.generated(self._drawn(window.users, taught)):
+            users = self._drawn(window.users, -(-queries // len(windows)))
+            for candidates in window.model.generated(users):
                 frame = window.model.frame(candidates, labels=_labels(window.truth, candidates))
-                frame = frame.take_rows(self._thinned(frame))
-                if frame.n_queries:
-                    frames.append(frame)
-                    folds.append(np.full(frame.n_queries, window.fold))
-        if not frames:
+                hardness = hardness_of(candidates) if any(n.hard_share for n in negatives) else frame.labels
+                for choice, parts in zip(negatives, found, strict=True):
+                    kept = choice.keep(frame.offsets, frame.labels, hardness, self._lots)
+                    thinned = frame.take_rows(kept)
+                    if thinned.n_queries:
+                        parts.append((thinned, np.full(thinned.n_queries, window.fold)))
+        if not found[0]:
             raise DataError(
                 "no candidate source found any hidden positive, expected some to learn from",
                 fix="raise candidates.per_source or add retrievers",
             )
-        scored = [window for window in windows if window.fold != ALWAYS_LEARNED]
-        lists = {window.fold: self._lists(window, self._scored_users(window, scored)) for window in scored}
-        scheme: Literal["cross", "forward"] = "cross" if self._hides else "forward"
-        return Training(concatenate(frames), np.concatenate(folds), lists, scheme)
+        return [
+            (concatenate([f for f, _ in parts]), np.concatenate([n for _, n in parts])) for parts in found
+        ]
+
+    def _picked_negatives(self, windows: list[Window]) -> Negatives:
+        """Return the negatives of the config, of a grid those that teach to rank validation best.
+
+        Under the full protocol validation is among the labels, so the last fold of it takes its place.
+        """
+        given = choices(self.config.labels)
+        if len(given) == 1:
+            return given[0]
+        self.progress("choose the negatives")
+        if self.config.protocol == "strict":
+            judge, taught = self.held_out("valid", self._before_valid, JUDGES), windows
+        else:
+            held = windows[-1]
+            judge = self._lists(held, self._drawn(held.users, JUDGES))
+            taught = [window for window in windows if window.fold != held.fold]
+        frames = [frame for frame, _ in self._taught(taught, given, PROBE_QUERIES)]
+        picked, trials = pick_negatives(given, frames, judge, self.config)
+        self.trials += trials
+        return picked
 
     @property
     def _hides(self) -> bool:
@@ -100,10 +134,6 @@ class LogForm:
 
         liked = window.truth.liked[users]
         return Lists(frames, users, np.asarray(liked.sum(axis=1)).ravel().astype(np.int64))
-
-    def _thinned(self, frame: RankingFrame) -> BoolArray:
-        """Tell the rows to learn from: positives and some of the negatives of queries with a positive."""
-        return _sample_negatives(frame.offsets, frame.labels, self.config.labels.negatives, self._lots)
 
     def model_before(self, split: Held) -> FeatureModel:
         """Return the model of the train split, refitted on valid too before the test of the full protocol."""
@@ -285,6 +315,7 @@ def feature_settings(config: Config) -> FeatureSettings:
         exclude_seen=config.candidates.exclude_seen,
         contrast=config.data.columns.label is not None,
         exclude=tuple(config.exclude_features),
+        sequence=sequence_length(config),
         meetings=tuple((name, m.space) for name, m in config.modalities.items() if m.space is not None),
         categories=tuple(name for name, m in config.modalities.items() if m.encoder == CategoryEncoder.kind),
     )
@@ -307,22 +338,6 @@ def _labels(truth: History, candidates: Candidates) -> FloatArray:
     positive = truth.is_positive
     keys = truth.users[positive] * truth.n_items + truth.items[positive]
     return np.isin(candidates.queries * truth.n_items + candidates.items, keys).astype(np.float32)
-
-
-def _sample_negatives(
-    offsets: IntArray, labels: FloatArray, negatives: int, rng: np.random.Generator
-) -> BoolArray:
-    """Keep the positives of every query that has one and up to `negatives` others, drawn at random."""
-    sizes = np.diff(offsets)
-    query = np.repeat(np.arange(len(sizes)), sizes)
-    has_positive = np.bincount(query, labels, minlength=len(sizes)) > 0
-    lot = np.where(labels > 0, -1.0, rng.random(len(labels)))
-    order = np.lexsort((lot, query))
-    place = np.empty(len(labels), dtype=np.int64)
-    n_positive = np.bincount(query, labels > 0, minlength=len(sizes)).astype(np.int64)
-    place[order] = np.arange(len(labels)) - np.repeat(offsets[:-1], sizes)
-    keep: BoolArray = has_positive[query] & (place < (n_positive + negatives)[query])
-    return keep
 
 
 def _query_weights(frame: RankingFrame, weights: FloatArray) -> FloatArray:

@@ -6,19 +6,22 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config, dump_config
 from modalrank.promotion.frozen import freeze
 from modalrank.store import quiet_mlflow, tracking_uri
 from modalrank.training import TrainResult
+from rankers.transformer_ranker import LIBRARIES as NEURAL_LIBRARIES
+from rankers.transformer_ranker import TransformerRanker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,13 +68,16 @@ def record(client: MlflowClient, config: Config, result: TrainResult, plots: Map
 
 def bundle_of(config: Config, result: TrainResult) -> Bundle:
     """Return what a training run found, ready to be saved or to score."""
-    stack = result.stack.pruned()
+    stack, model = result.stack.pruned(), result.model
+    if not stack.uses_family(TransformerRanker.family):
+        # Only a transformer reads sequences, which cost time at scoring.
+        model = replace(model, settings=replace(model.settings, sequence=0))
     return Bundle(
         config=config,
         queries=result.dataset.queries,
         items=result.dataset.items,
         encoders=result.encodings.encoders,
-        model=result.model,
+        model=model,
         stack=stack,
         blocks={name: result.blocks[name] for name in stack.bases},
     )
@@ -154,7 +160,7 @@ def _log_model(bundle: Bundle, folders: Mapping[str, Path], result: TrainResult)
             code_paths=[str(root / package) for package in PACKAGES],
             signature=ModelSignature(inputs=inputs, outputs=outputs),
             input_example=_example(bundle, result, features),
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(bundle),
         )
 
 
@@ -172,11 +178,14 @@ def _register(client: MlflowClient, name: str, source: str, run_id: str, model_i
     return str(registered.version)
 
 
-def _requirements() -> list[str]:
-    """Return what this distribution needs, at the versions that are installed."""
+def _requirements(bundle: Bundle) -> list[str]:
+    """Return what this distribution needs, for a transformer too if the model holds one, with versions."""
     needed = [Requirement(text) for text in requires("modalrank") or []]
     names = [need.name for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
-    return [f"{name}=={version(name)}" for name in sorted(names)]
+    if bundle.stack.uses_family(TransformerRanker.family):
+        names += NEURAL_LIBRARIES
+    # A build is named after its CUDA (2.13.0+cu130), and only the version is known everywhere.
+    return [f"{name}=={Version(version(name)).public}" for name in sorted(names)]
 
 
 def _example(bundle: Bundle, result: TrainResult, features: list[str]) -> Any:  # noqa: ANN401 - pandas

@@ -25,6 +25,7 @@ from rankers.metrics import (
 )
 from rankers.protocol import Ranker
 from rankers.registry import load_ranker, make_ranker, parameter_types
+from rankers.transformer_ranker import TransformerRanker, require_torch
 from rankers.xgboost_ranker import XGBoostRanker
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "LinearRanker",
     "Mean",
     "Ranker",
+    "TransformerRanker",
     "XGBoostRanker",
     "average_precision",
     "check_scorable",
@@ -52,5 +54,6 @@ __all__ = [
     "rank_order",
     "recall",
     "reciprocal_rank",
+    "require_torch",
     "resolve_device",
 ]

@@ -10,7 +10,7 @@ from typing import Literal
 from features.errors import DataError
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-Library = Literal["lightgbm", "xgboost", "catboost", "linear"]
+Library = Literal["lightgbm", "xgboost", "catboost", "linear", "torch"]
 
 CATBOOST_CUDA_LARGEST_QUERY = 1023
 
@@ -85,6 +85,8 @@ def _obstacle_to_cuda(library: Library, largest_query: int) -> _Obstacle | None:
         )
     if library == "xgboost":
         return _obstacle_of_xgboost()
+    if library == "torch":
+        return _obstacle_of_torch()
     return _obstacle_of_catboost(largest_query)
 
 
@@ -95,6 +97,16 @@ def _obstacle_of_xgboost() -> _Obstacle | None:
     if xgboost.build_info()["USE_CUDA"]:
         return None
     return _Obstacle("this build of xgboost has no CUDA", "set the device to cpu, or install a CUDA build")
+
+
+def _obstacle_of_torch() -> _Obstacle | None:
+    import torch
+
+    if torch.cuda.is_available():
+        return None
+    return _Obstacle(
+        "this build of torch sees no CUDA device", "set the device to cpu, or install a CUDA build"
+    )
 
 
 def _obstacle_of_catboost(largest_query: int) -> _Obstacle | None:

@@ -16,12 +16,20 @@ from rankers.lightgbm_ranker import LightGBMRanker
 from rankers.linear_ranker import LinearRanker
 from rankers.protocol import Ranker
 from rankers.storage import FILE_NAME, read_manifest
+from rankers.transformer_ranker import TransformerRanker
 from rankers.xgboost_ranker import XGBoostRanker
 
-Family = type[LightGBMRanker] | type[XGBoostRanker] | type[CatBoostRanker] | type[LinearRanker]
+Family = (
+    type[LightGBMRanker]
+    | type[XGBoostRanker]
+    | type[CatBoostRanker]
+    | type[LinearRanker]
+    | type[TransformerRanker]
+)
 
 FAMILIES: Mapping[str, Family] = {
-    ranker.family: ranker for ranker in (LightGBMRanker, XGBoostRanker, CatBoostRanker, LinearRanker)
+    ranker.family: ranker
+    for ranker in (LightGBMRanker, XGBoostRanker, CatBoostRanker, LinearRanker, TransformerRanker)
 }
 LOADERS: Mapping[str, type[Ranker]] = {
     **FAMILIES,
@@ -30,8 +38,23 @@ LOADERS: Mapping[str, type[Ranker]] = {
 }
 
 _NOT_IN_PARAMS = ("objective", "seed", "device", "threads")
-_SHARES = ("learning_rate", "feature_fraction", "bagging_fraction", "subsample", "colsample_bytree")
-_MAY_BE_ZERO = ("lambda_l2", "reg_lambda", "l2_leaf_reg", "random_strength", "min_child_weight")
+_SHARES = (
+    "learning_rate",
+    "feature_fraction",
+    "bagging_fraction",
+    "subsample",
+    "colsample_bytree",
+    "dropout",
+)
+_MAY_BE_ZERO = (
+    "lambda_l2",
+    "reg_lambda",
+    "l2_leaf_reg",
+    "random_strength",
+    "min_child_weight",
+    "weight_decay",
+    "dropout",
+)
 
 
 def make_ranker(

@@ -43,6 +43,7 @@ def canonical(frame: RankingFrame) -> RankingFrame:
     independent of the order in which the rows came.
     """
     rows = np.lexsort((frame.items, frame.queries))
+    order = np.argsort(frame.queries[frame.offsets[:-1]])
     return replace(
         frame,
         features=np.ascontiguousarray(frame.features[rows], dtype=np.float32),
@@ -51,6 +52,7 @@ def canonical(frame: RankingFrame) -> RankingFrame:
         items=frame.items[rows],
         present=frame.present[rows],
         query_weights=_canonical_weights(frame),
+        sequences=None if frame.sequences is None else frame.sequences.take(order),
     )
 
 

@@ -59,9 +59,20 @@ def linear(trial: Suggests) -> dict[str, float]:
     return {"C": trial.suggest_float("C", 1e-4, 10.0, log=True)}
 
 
+def transformer(trial: Suggests) -> dict[str, float]:
+    """Return the parameters of the transformer; a frame tells up to 20 items of a user."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 5e-4, 1e-2, log=True),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-3, 1.0, log=True),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
+        "length": trial.suggest_int("length", 2, 20, log=True),
+    }
+
+
 SPACES: Mapping[str, Space] = {
     "lightgbm": lightgbm,
     "xgboost": xgboost,
     "catboost": catboost,
     "linear": linear,
+    "transformer": transformer,
 }

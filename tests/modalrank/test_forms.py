@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from features.errors import DataError
 from modalrank import forms
@@ -222,33 +220,6 @@ def test_training_queries_and_lists_are_no_more_than_asked_and_drawn_by_the_seed
     np.testing.assert_array_equal(drawn[1].frame.features, drawn[0].frame.features)
     queries = [np.concatenate([lists.queries for lists in t.lists.values()]).tolist() for t in drawn]
     assert queries[0] == queries[1] and queries[0] != queries[2]
-
-
-@given(st.data())
-def test_sampled_negatives_are_as_many_as_asked_and_every_positive_stays(data):
-    labels, offsets = [], [0]
-    for _ in range(data.draw(st.integers(1, 5))):
-        query = data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=8))
-        labels += query
-        offsets.append(len(labels))
-    wanted = data.draw(st.integers(1, 5))
-    relevance = np.array(labels, dtype=np.float32)
-    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    keep = forms._sample_negatives(np.array(offsets), relevance, wanted, rng)
-    for start, stop in pairwise(offsets):
-        here, kept = relevance[start:stop], keep[start:stop]
-        if here.any():
-            assert kept[here > 0].all()
-            assert (kept & (here == 0)).sum() == min(wanted, int((here == 0).sum()))
-        else:
-            assert not kept.any()
-
-
-def test_negatives_are_drawn_from_all_over_the_list():
-    offsets, labels = np.array([0, 101]), np.zeros(101, dtype=np.float32)
-    labels[50] = 1
-    drawn = [forms._sample_negatives(offsets, labels, 10, np.random.default_rng(s)) for s in range(40)]
-    assert np.count_nonzero(np.sum(drawn, axis=0)) > 90
 
 
 def test_strict_test_knows_train_only_and_lists_nothing_met_in_valid(strict):

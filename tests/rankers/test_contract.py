@@ -88,7 +88,7 @@ def test_load_scores_bit_for_bit_as_saved(family, objective, tmp_path):
 def test_save_writes_no_pickle(family, objective, tmp_path):
     fitted(family, objective).save(tmp_path)
     for path in tmp_path.rglob("*"):
-        assert path.suffix in {".json", ".txt", ".ubj", ".cbm", ".npz"}
+        assert path.suffix in {".json", ".txt", ".ubj", ".cbm", ".npz", ".safetensors"}
         assert not path.read_bytes().startswith(b"\x80")
         assert b"numpy.core.multiarray" not in path.read_bytes()
 

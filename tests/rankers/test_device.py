@@ -36,7 +36,7 @@ def test_resolve_device_with_a_gpu_is_cuda(requested, library, one_gpu):
     assert resolve_device(requested, library).name == "cuda"
 
 
-@pytest.mark.parametrize("library", ["xgboost", "catboost"])
+@pytest.mark.parametrize("library", ["xgboost", "catboost", "torch"])
 def test_resolve_device_without_a_gpu_auto_is_cpu_and_cuda_raises(library, no_gpu):
     assert resolve_device("auto", library) == Device("cpu", "no CUDA device was found")
     with pytest.raises(DataError, match=f"{library} cannot train on cuda: no CUDA device was found; fix: "):
