@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.encoders import audio, image
+from features.encoders import audio, forward, image
 from features.encoders.base import Encoded
 from features.encoders.columns import check_choice, check_flag, check_number
 from features.encoders.describe import Describer
@@ -21,11 +21,9 @@ from features.encoders.pretrained import (
     GPU_BATCH,
     LIBRARIES,
     Checkpoint,
-    broken_model,
     find_checkpoint,
     load_model,
     load_sentence_model,
-    quiet_and_offline,
     resolve_torch_device,
 )
 from features.encoders.projection import Projection, fit_projection
@@ -152,7 +150,7 @@ class NeuralEncoder(DescribedEncoder):
                 vectors(model, contents[start : start + size], device)
                 for start in range(0, len(contents), size)
             ]
-            return _unit(np.concatenate(parts))
+            return forward.unit(np.concatenate(parts))
 
         about = {"name": self.kind, "version": 1, "weights": checkpoint.digest, "half": self.half}
         return Describer(
@@ -197,10 +195,10 @@ class NeuralTextEncoder(NeuralEncoder):
         how: dict[str, Any] = {"pooling": self.pooling, "max_length": self.max_length}
         checkpoint = self._checkpoint()
         if self.pooling == "auto" and checkpoint.is_sentence_model:
-            vectors = partial(_sentence_vectors, max_length=self.max_length)
+            vectors = partial(forward.sentence_vectors, max_length=self.max_length)
             return self._describer("text", vectors, str, files=False, head=load_sentence_model, **how)
         vectors = partial(
-            _text_vectors, checkpoint=checkpoint, pooling=self.pooling, max_length=self.max_length
+            forward.text_vectors, checkpoint=checkpoint, pooling=self.pooling, max_length=self.max_length
         )
         return self._describer("text", vectors, str, files=False, **how)
 
@@ -228,9 +226,9 @@ class NeuralImageEncoder(NeuralEncoder):
         """Return what describes an image file."""
         pooling = "cls" if self.pooling == "auto" else self.pooling
         load = partial(image.open_image, side=DRAFT_SIDE)
-        each = partial(_image_inputs, self._checkpoint())
+        each = partial(forward.image_inputs, self._checkpoint())
         return self._describer(
-            "image", partial(_hidden_vectors, pooling=pooling), load, each, pooling=pooling
+            "image", partial(forward.hidden_vectors, pooling=pooling), load, each, pooling=pooling
         )
 
 
@@ -261,10 +259,10 @@ class NeuralAudioEncoder(NeuralEncoder):
     def describer(self) -> Describer[Any]:
         """Return what describes a sound file."""
         checkpoint = self._checkpoint()
-        rate = _audio_extractor(checkpoint).sampling_rate
+        rate = forward.audio_extractor(checkpoint).sampling_rate
         load = partial(audio.read_sound, seconds=self.seconds, rate=rate)
-        vectors = partial(_audio_vectors, pooling=self.pooling)
-        each = partial(_sound_inputs, checkpoint)
+        vectors = partial(forward.audio_vectors, pooling=self.pooling)
+        each = partial(forward.sound_inputs, checkpoint)
         return self._describer("audio", vectors, load, each, pooling=self.pooling, seconds=self.seconds)
 
 
@@ -292,151 +290,9 @@ class ClipEncoder(NeuralEncoder):
         """Return what describes an image file or a text."""
         checkpoint = self._checkpoint()
         if self.side == "text":
-            vectors = partial(_joint_text_vectors, checkpoint=checkpoint)
+            vectors = partial(forward.joint_text_vectors, checkpoint=checkpoint)
             return self._describer("text", vectors, str, files=False, side="text")
         load = partial(image.open_image, side=DRAFT_SIDE)
-        return self._describer("image", _joint_image_vectors, load, partial(_image_inputs, checkpoint))
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    values = vectors.astype(np.float64)
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    unit: FloatArray = (values / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
-    return unit
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - transformers' types
-    from transformers import AutoTokenizer
-
-    with quiet_and_offline(), broken_model(checkpoint.folder):
-        tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=False
+        return self._describer(
+            "image", forward.joint_image_vectors, load, partial(forward.image_inputs, checkpoint)
         )
-    # Causal models have none; the attention mask hides whatever stands there.
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    tokenizer.padding_side = "right"
-    return tokenizer
-
-
-@lru_cache(maxsize=4)
-def _image_processor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
-    from transformers import AutoImageProcessor
-
-    with quiet_and_offline(), broken_model(checkpoint.folder):
-        return AutoImageProcessor.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=False
-        )
-
-
-@lru_cache(maxsize=4)
-def _audio_extractor(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
-    from transformers import AutoFeatureExtractor
-
-    with quiet_and_offline(), broken_model(checkpoint.folder):
-        return AutoFeatureExtractor.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=False
-        )
-
-
-def _image_inputs(checkpoint: Checkpoint, picture: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    inputs = _image_processor(checkpoint)(images=[picture], return_tensors="np")
-    return {"pixel_values": np.asarray(inputs["pixel_values"][0])}
-
-
-def _sound_inputs(checkpoint: Checkpoint, samples: FloatArray) -> Mapping[str, Any]:
-    extractor = _audio_extractor(checkpoint)
-    inputs = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="np")
-    return {name: np.asarray(values[0]) for name, values in inputs.items()}
-
-
-def _tensors(batch: list[Mapping[str, Any]], model: Any, device: str) -> dict[str, Any]:  # noqa: ANN401
-    import torch
-
-    stacked = {name: torch.from_numpy(np.stack([content[name] for content in batch])) for name in batch[0]}
-    kind = next(model.parameters()).dtype
-    return {n: (t.to(device, kind) if t.is_floating_point() else t.to(device)) for n, t in stacked.items()}
-
-
-def _run(call: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    import torch
-
-    with torch.inference_mode():
-        return call(**inputs)
-
-
-def _array(values: Any) -> FloatArray:  # noqa: ANN401
-    array: FloatArray = values.float().cpu().numpy()
-    return array
-
-
-def _sentence_vectors(model: Any, texts: list[str], device: str, max_length: int) -> FloatArray:  # noqa: ANN401
-    model.max_seq_length = min(max_length, model.max_seq_length or max_length)
-    encoded = model.encode(
-        texts, batch_size=len(texts), convert_to_numpy=True, show_progress_bar=False, device=device
-    )
-    return np.asarray(encoded, dtype=np.float32)
-
-
-def _text_vectors(
-    model: Any,  # noqa: ANN401
-    texts: list[str],
-    device: str,
-    checkpoint: Checkpoint,
-    pooling: str,
-    max_length: int,
-) -> FloatArray:
-    longest = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
-    tokens = _tokenizer(checkpoint)(
-        texts, padding=True, truncation=True, max_length=longest, return_tensors="pt"
-    ).to(device)
-    hidden = _run(model, tokens).last_hidden_state
-    return _array(_pooled(hidden, "mean" if pooling == "auto" else pooling, tokens["attention_mask"]))
-
-
-def _hidden_vectors(model: Any, batch: list[Mapping[str, Any]], device: str, pooling: str) -> FloatArray:  # noqa: ANN401
-    hidden = _run(model, _tensors(batch, model, device)).last_hidden_state
-    # A convolutional network gives a map of (n, channels, height, width).
-    return _array(hidden.flatten(2).mean(2) if hidden.ndim == 4 else _pooled(hidden, pooling, None))
-
-
-def _audio_vectors(model: Any, batch: list[Mapping[str, Any]], device: str, pooling: str) -> FloatArray:  # noqa: ANN401
-    if hasattr(model, "get_audio_features"):
-        return _joint(_run(model.get_audio_features, _tensors(batch, model, device)))
-    return _hidden_vectors(model, batch, device, "mean" if pooling == "auto" else pooling)
-
-
-def _joint_image_vectors(model: Any, batch: list[Mapping[str, Any]], device: str) -> FloatArray:  # noqa: ANN401
-    return _joint(_run(model.get_image_features, _tensors(batch, model, device)))
-
-
-def _joint_text_vectors(model: Any, texts: list[str], device: str, checkpoint: Checkpoint) -> FloatArray:  # noqa: ANN401
-    # SigLIP was trained on texts padded to the longest, CLIP reads them either way.
-    longest = model.config.text_config.max_position_embeddings
-    tokens = _tokenizer(checkpoint)(
-        texts, padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
-    ).to(device)
-    inputs = {"input_ids": tokens["input_ids"]}
-    if model.config.model_type == "clip":
-        inputs["attention_mask"] = tokens["attention_mask"]
-    return _joint(_run(model.get_text_features, inputs))
-
-
-def _joint(output: Any) -> FloatArray:  # noqa: ANN401
-    """Return the projected vectors: they are the output itself, or its pooled part."""
-    return _array(getattr(output, "pooler_output", output))
-
-
-def _pooled(hidden: Any, pooling: str, mask: Any) -> Any:  # noqa: ANN401
-    """Return (n, width) of (n, tokens, width) hidden states; `mask` is (n, tokens) or None."""
-    import torch
-
-    if pooling == "cls":
-        return hidden[:, 0]
-    if mask is None:
-        return hidden[:, -1] if pooling == "last" else hidden.float().mean(1)
-    if pooling == "last":
-        return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
-    weights = mask[:, :, None].float()
-    return (hidden.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
