@@ -40,7 +40,7 @@ CONFIG = {
         "profile": {"table": "users", "columns": ["age"], "encoder": "numeric"},
     },
     "candidates": {"per_source": 50},
-    "labels": {"method": "forward", "folds": 4, "negatives": 40},
+    "labels": {"method": "forward", "folds": 3, "negatives": 20},
     "ensemble": {"k": 10},
 }
 

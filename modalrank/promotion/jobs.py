@@ -265,7 +265,7 @@ def _signature(uri: str, name: str, version: str) -> Gate:
 def _keep(client: MlflowClient, name: str, version: str, decision: Decision) -> str:
     """Write the decision into the run of the challenger and return where."""
     run = client.get_model_version(name, version).run_id
-    folder = f"promotion/{decision.time.replace(':', '')}-version-{version}"
+    folder = f"promotion/{decision.time[:19].replace(':', '')}-version-{version}"
     client.log_text(run, decision.as_json(), f"{folder}/decision.json")
     client.log_text(run, decision.as_page(), f"{folder}/decision.html")
     return f"runs:/{run}/{folder}/decision.json"

@@ -63,8 +63,8 @@ def _started(data: Path, user: str | None) -> Iterator[str]:
 
 
 @contextmanager
-def mlflow_server(folder: Path, store: str) -> Iterator[str]:
-    """Run an MLflow server with basic authentication on loopback; yields its address."""
+def mlflow_server(folder: Path, store: str, *, authenticated: bool = True) -> Iterator[str]:
+    """Run an MLflow server on loopback; yields its address."""
     port = _free_port()
     (folder / "auth.ini").write_text(
         "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
@@ -79,7 +79,7 @@ def mlflow_server(folder: Path, store: str) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
     # Clients write to the folder themselves: every request through the server pays for a password.
     command += ["--no-serve-artifacts", "--default-artifact-root", (folder / "artifacts").as_uri()]
-    command += ["--app-name", "basic-auth"]
+    command += ["--app-name", "basic-auth"] if authenticated else []
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     log = (folder / "server.log").open("wb")
     with log, subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder) as process:

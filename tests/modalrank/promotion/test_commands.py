@@ -7,49 +7,9 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import mlflow
-import pytest
-
-from ensembles import MetaLearner, make_meta
 from modalrank.promotion.aliases import CHAMPION, PENDING, PREVIOUS, aliases_of, history
-from modalrank.store import URI_VARIABLE, download, open_store
-from modalrank.tracking import record
-from tests.modalrank.promotion.conftest import copied
-
-NAME = "tiny-log"
-
-
-def registered_on(result, meta: MetaLearner, uri: str) -> None:
-    """Register the trained world under another meta-learner."""
-    config = result.dataset.config
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(URI_VARIABLE, uri)
-        record(open_store(config), config, replace(result, stack=replace(result.stack, meta=meta)), {})
-
-
-def on_one(result, base: str) -> MetaLearner:
-    """Return the meta-learner that reads this base alone."""
-    best = make_meta("best_single").fit(result.valid.frame)
-    best.bases_ = (base,)
-    return best
-
-
-@pytest.fixture(scope="module")
-def three(log_result, first_store, tmp_path_factory) -> Path:
-    """A store in which version 1 ranks by popularity, 2 by all bases and 3 by popularity again."""
-    copy = copied(first_store, tmp_path_factory.mktemp("three"))
-    popular, fusion = on_one(log_result, "popularity"), make_meta("rank_fusion").fit(log_result.valid.frame)
-    for meta in (popular, fusion, popular):
-        registered_on(log_result, meta, f"sqlite:///{copy}")
-    return copy
-
-
-@pytest.fixture
-def versions(three, tmp_path, monkeypatch) -> mlflow.MlflowClient:
-    """A copy of that store; its models are where they were."""
-    uri = f"sqlite:///{shutil.copy(three, tmp_path / 'mlflow.db')}"
-    monkeypatch.setenv(URI_VARIABLE, uri)
-    return mlflow.MlflowClient(uri, uri)
+from modalrank.store import URI_VARIABLE, download
+from tests.modalrank.promotion.conftest import NAME, on_one, registered_on
 
 
 def shut(shown: str) -> set[str]:

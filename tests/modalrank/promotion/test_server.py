@@ -15,10 +15,9 @@ from ensembles import make_meta
 from modalrank.promotion.aliases import CHAMPION, PENDING, PREVIOUS, aliases_of, history, move
 from modalrank.promotion.lock import promotion_lock
 from modalrank.store import URI_VARIABLE
-from tests.modalrank.promotion.conftest import MODEL
+from tests.modalrank.promotion.conftest import MODEL, NAME, on_one, registered_on
 from tests.modalrank.promotion.servers import PASSWORD, mlflow_server, postgres, postgres_programs
 from tests.modalrank.promotion.test_aliases import PROMOTERS, run
-from tests.modalrank.promotion.test_commands import NAME, on_one, registered_on
 
 pytestmark = pytest.mark.skipif(
     postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"
