@@ -66,7 +66,8 @@ def _require_file(path: Path) -> None:
         raise DataError(problem, fix="correct the path", file=str(path))
 
 
-def _require_columns(names: Sequence[str], wanted: Sequence[str], file: str) -> None:
+def require_columns(names: Sequence[str], wanted: Sequence[str], file: str) -> None:
+    """Raise DataError if a wanted column is missing, with the nearest name, or if a name occurs twice."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(
@@ -86,11 +87,11 @@ def _require_columns(names: Sequence[str], wanted: Sequence[str], file: str) -> 
 def _read_parquet(path: Path, columns: Sequence[str], text_columns: Sequence[str]) -> pl.DataFrame:
     try:
         with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as source:
-            _require_columns(source.schema_arrow.names, columns, str(path))
+            require_columns(source.schema_arrow.names, columns, str(path))
             return _to_polars(source.read(columns=columns))
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"this is not a whole Parquet file ({_first_line(error)})",
+            f"this is not a whole Parquet file ({first_line(error)})",
             fix="write the file again, it may be cut off",
             file=str(path),
         ) from error
@@ -110,12 +111,12 @@ def _read_csv(path: Path, columns: Sequence[str], text_columns: Sequence[str]) -
     except (pa.ArrowException, OSError) as error:
         place = re.search(r"Row #(\d+): ", str(error))
         raise DataError(
-            f"this is not a CSV table ({_first_line(error)})",
+            f"this is not a CSV table ({first_line(error)})",
             fix="mend its quotes and commas" if place else "write the file again",
             file=str(path),
             row=int(place[1]) - 1 if place else None,
         ) from error
-    _require_columns(table.column_names, columns, str(path))
+    require_columns(table.column_names, columns, str(path))
     table = table.select(columns)
     for field in table.schema:
         if pa.types.is_binary(field.type):
@@ -134,13 +135,13 @@ def _read_json_lines(path: Path, columns: Sequence[str], text_columns: Sequence[
         name = column[1] if column else None
         row = _first_odd_line(path, name)
         raise DataError(
-            f"this is not JSON Lines of equal columns ({_first_line(error)})",
+            f"this is not JSON Lines of equal columns ({first_line(error)})",
             fix="write one JSON object a line, a column with values of one type",
             file=str(path),
             column=name,
             row=row,
         ) from error
-    _require_columns(table.column_names, columns, str(path))
+    require_columns(table.column_names, columns, str(path))
     return _to_polars(table.select(columns))
 
 
@@ -176,9 +177,10 @@ _READERS: dict[str, Callable[[Path, Sequence[str], Sequence[str]], pl.DataFrame]
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
 }
+ENDINGS = tuple(_READERS)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the reader's reason without its own count of rows, which starts elsewhere than ours."""
     reason = re.sub(r"Row #\d+: | in row \d+", "", str(error) or type(error).__name__)
     return reason.splitlines()[0][:200]

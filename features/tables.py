@@ -23,6 +23,7 @@ from features.table_files import read_table, sha256_of_file
 
 __all__ = [
     "Columns",
+    "as_ids",
     "read_entities",
     "read_interactions",
     "read_table",
@@ -152,7 +153,7 @@ def scan_entities(path: Path, id_column: str, columns: Sequence[str]) -> pl.Data
             column=clash[0],
         )
     raw = read_table(path, [id_column, *columns], text_columns=(id_column,))
-    ids = _as_ids(raw[id_column], str(path)).alias("id")
+    ids = as_ids(raw[id_column], str(path)).alias("id")
     return raw.select(ids, *dict.fromkeys(columns), _row_numbers(raw))
 
 
@@ -228,7 +229,8 @@ def _wrong_type(column: pl.Series, file: str, expected: str, fix: str) -> DataEr
     )
 
 
-def _as_ids(column: pl.Series, file: str) -> pl.Series:
+def as_ids(column: pl.Series, file: str) -> pl.Series:
+    """Return ids as String; raises DataError for types that write one id in several ways."""
     dtype = column.dtype
     if dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         return column.cast(pl.String)
@@ -281,12 +283,12 @@ def _require_parsed(column: pl.Series, parsed: pl.Series, file: str, expected: s
 
 
 _CONVERSIONS: dict[str, Callable[[pl.Series, str], pl.Series]] = {
-    "query": _as_ids,
-    "item": _as_ids,
+    "query": as_ids,
+    "item": as_ids,
     "label": _as_numbers,
     "time": _as_time,
     "weight": _as_numbers,
-    "split": _as_ids,
+    "split": as_ids,
 }
 
 

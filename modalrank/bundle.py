@@ -22,9 +22,11 @@ from features.history import History, IdIndex
 from features.retrievers import BEHAVIOUR, content_retrievers, load_retriever
 from features.space import ModalityVectors, Space
 from modalrank.config import Config, dump_config, parse_config
+from modalrank.drift import Reference
 
 LAYOUT = 2
 MANIFEST = "manifest.json"
+REFERENCE = "reference.json"
 LIBRARIES = ("catboost", "implicit", "lightgbm", "numpy", "polars", "scikit-learn", "scipy", "xgboost")
 
 
@@ -40,6 +42,8 @@ class Bundle:
         The bases that the chosen meta-learner reads, and itself.
     blocks
         Base name to the blocks of features that it reads.
+    reference
+        The scored candidates of the hold-out, which later ones are compared with.
     """
 
     config: Config
@@ -49,6 +53,7 @@ class Bundle:
     model: FeatureModel
     stack: Stack
     blocks: Mapping[str, tuple[str, ...]]
+    reference: Reference | None = None
 
     @property
     def modalities_read(self) -> frozenset[str]:
@@ -71,6 +76,8 @@ class Bundle:
             if retriever.block == BEHAVIOUR:
                 retriever.save(_made(folder / "retrievers" / retriever.name))
         self.stack.save(_made(folder / "stack"))
+        if self.reference is not None:
+            (folder / REFERENCE).write_text(json.dumps(self.reference.as_dict()), encoding="utf-8")
         (folder / MANIFEST).write_text(json.dumps(self._manifest(folder), indent=1), encoding="utf-8")
 
     def _manifest(self, folder: Path) -> dict[str, Any]:
@@ -126,7 +133,8 @@ class Bundle:
         )
         encoders = {name: load_encoder(folder / "encoders" / name) for name in manifest["encoders"]}
         blocks = {name: tuple(blocks) for name, blocks in manifest["blocks"].items()}
-        return cls(config, queries, items, encoders, model, Stack.load(folder / "stack"), blocks)
+        stack, reference = Stack.load(folder / "stack"), _load_reference(folder / REFERENCE)
+        return cls(config, queries, items, encoders, model, stack, blocks, reference)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -190,6 +198,12 @@ def _load_modality(path: Path) -> ModalityVectors:
         if "indptr" in arrays:
             graph = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
         return ModalityVectors(arrays["vectors"], arrays["present"], graph)
+
+
+def _load_reference(path: Path) -> Reference | None:
+    if not path.is_file():
+        return None
+    return Reference.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _made(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from modalrank import scoring_command
 from modalrank.promotion import commands
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 
 commands.register(app)
+scoring_command.register(app)
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML config, such as examples/movies.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set data.root=/data")]
@@ -136,50 +138,6 @@ def evaluate(
         show_json(evaluation.as_dict())
     else:
         show_evaluation(evaluation)
-
-
-@app.command()
-def score(
-    model: ModelName,
-    out: Annotated[Path, typer.Option(help="folder for scores.parquet")],
-    candidates: Annotated[Path | None, typer.Option(help="file of query and item ids to score")] = None,
-    users: Annotated[Path | None, typer.Option(help="file of user ids to make lists for")] = None,
-    top_k: Annotated[int, typer.Option(help="length of the lists made with --users", min=1)] = 100,
-    items: Annotated[Path | None, typer.Option(help="item table that describes new items")] = None,
-    profiles: Annotated[Path | None, typer.Option(help="user table that describes new users")] = None,
-    history: Annotated[
-        Path | None, typer.Option(help="interactions up to now, instead of the model's")
-    ] = None,
-    max_bad_media: MaxBadMedia = None,
-    tracking_uri: Annotated[str, typer.Option(help="store of the registry")] = "sqlite:///mlruns/mlflow.db",
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Score a file of candidates, or make lists for a file of users; written by one rename."""
-    from features.errors import UsageError
-    from modalrank.console import progress, set_up_logging, show_json
-    from modalrank.jobs import score_file, show_scores
-    from modalrank.scoring import Fresh
-
-    set_up_logging(verbose)
-    if (candidates is None) == (users is None):
-        raise UsageError("give either --candidates or --users")
-    with progress(as_json) as say:
-        scored = score_file(
-            model,
-            out,
-            candidates,
-            users,
-            top_k,
-            Fresh(items, profiles, history),
-            tracking_uri,
-            say,
-            max_bad_media,
-        )
-    if as_json:
-        show_json(scored.as_dict())
-    else:
-        show_scores(scored)
 
 
 @app.command()

@@ -13,8 +13,9 @@ import yaml
 from modalrank.config import load_config
 from modalrank.console import command, out
 from modalrank.demo_data import NOISE_MODALITY, PLANTED_MODALITY, make_demo
-from modalrank.jobs import Evaluation, ScoredFile, evaluate_model, score_file, train_and_record
-from modalrank.scoring import Fresh
+from modalrank.jobs import Evaluation, evaluate_model, train_and_record
+from modalrank.scoring import Options, Result
+from modalrank.scoring_command import score_files
 from modalrank.store import tracking_uri
 from modalrank.tracking import Record
 from modalrank.training import TrainResult
@@ -55,7 +56,7 @@ class DemoSummary:
     result: TrainResult
     recorded: Record
     evaluation: Evaluation
-    scored: ScoredFile
+    scored: Result
 
     def best_modalities(self) -> list[tuple[str, float]]:
         """Return modality and NDCG on validation of its best single base, best first."""
@@ -93,7 +94,7 @@ class DemoSummary:
             f"           planted: users follow the {PLANTED_MODALITY}, and {NOISE_MODALITY} is noise",
             f"evaluate   NDCG@{k} on test {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}], n={found.n}",
             f"register   model {self.recorded.model} version {self.recorded.version}, alias challenger",
-            f"score      {self.scored.rows} rows in {self.scored.file}",
+            f"score      {self.scored.rows} rows in {self.scored.out}",
             f"run        {self.recorded.run_id} in {self.recorded.uri}",
             f"next       {command('modalrank')} train {self.config}   or look around: "
             f"{command('mlflow')} ui --backend-store-uri {self.recorded.uri}",
@@ -115,6 +116,7 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None]) -> DemoSummary
     evaluation = evaluate_model(config, model, "test", say)
     users = folder / "users_to_score.parquet"
     pl.read_parquet(folder / "data" / "users.parquet").select("user_id").write_parquet(users)
-    scored = score_file(model, folder / "scores", None, users, 20, Fresh(), tracking_uri(config), say)
+    wanted = Options("users", str(users), top_k=20)
+    scored = score_files(model, wanted, folder / "scores", tracking_uri(config), say)
     warnings = sum(not check.passed for check in checks)
     return DemoSummary(path, len(checks), warnings, result, recorded, evaluation, scored)

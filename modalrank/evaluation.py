@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ensembles.gate import Interval, Step, bootstrap_mean
@@ -168,9 +169,20 @@ def query_pattern_slices(scored: Scored, values: Values, k: int) -> list[Slice]:
 
 def pattern_names(modalities: tuple[str, ...], present: BoolArray) -> NDArray[np.str_]:
     """(n_rows,) names of availability patterns, such as `behaviour+image`, or `none`."""
-    patterns, code = np.unique(present, axis=0, return_inverse=True)
-    names = ["+".join(np.array(modalities)[row].tolist()) or "none" for row in patterns]
-    return np.array(names, dtype=np.str_)[code.ravel()]
+    return pattern_series(modalities, present).to_numpy().astype(np.str_)
+
+
+def pattern_series(modalities: tuple[str, ...], present: BoolArray) -> pl.Series:
+    """Return `pattern_names` as a String series, which long tables are made of quickly."""
+    bits = np.zeros(len(present), dtype=np.int64)
+    for column in range(len(modalities)):
+        bits |= present[:, column].astype(np.int64) << column
+    patterns, code = np.unique(bits, return_inverse=True)
+    names = [
+        "+".join(name for column, name in enumerate(modalities) if pattern >> column & 1) or "none"
+        for pattern in patterns.tolist()
+    ]
+    return pl.Series(names, dtype=pl.String).gather(code)
 
 
 def _rare_joined(names: NDArray[np.str_]) -> NDArray[np.str_]:

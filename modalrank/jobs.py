@@ -1,13 +1,12 @@
-"""The jobs behind the commands: train and record, evaluate, score."""
+"""The jobs behind the commands: train and record, evaluate."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from ensembles.gate import Interval, bootstrap_mean
@@ -20,15 +19,7 @@ from modalrank.evaluation import Slice
 from modalrank.forms import make_form
 from modalrank.lists import Held
 from modalrank.plots import figures
-from modalrank.scoring import (
-    Fresh,
-    read_candidates,
-    read_users,
-    refreshed,
-    score_candidates,
-    score_users,
-    write_scores,
-)
+from modalrank.scoring import Fresh, refreshed
 from modalrank.store import URI_VARIABLE, fetch_model, open_store, require_store, tracking_uri
 from modalrank.tracking import Record, record
 from modalrank.training import TrainResult, score_lists, slices_of, train
@@ -50,20 +41,6 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class ScoredFile:
-    """A published file of scores."""
-
-    file: Path
-    rows: int
-    model: str
-    version: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {**asdict(self), "file": str(self.file)}
 
 
 def train_and_record(config: Config, say: Say) -> tuple[TrainResult, Record]:
@@ -101,37 +78,6 @@ def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluat
     left_out = len(scored.every_query) - intervals[f"ndcg@{k}"].n
     slices = slices_of(form, bundle.model, scored, scores, k, split)
     return Evaluation(model, model_version, split, intervals, slices, left_out)
-
-
-def score_file(
-    model: str,
-    folder: Path,
-    candidates: Path | None,
-    users: Path | None,
-    top_k: int,
-    fresh: Fresh,
-    uri: str,
-    say: Say,
-    max_bad_media: float | None = None,
-) -> ScoredFile:
-    """Score a file and publish the result; `max_bad_media` replaces what the model's config allows."""
-    say("fetch the model")
-    source, model_version = fetch_model(os.environ.get(URI_VARIABLE) or uri, model)
-    bundle = Bundle.load(source)
-    if max_bad_media is not None:
-        media = bundle.config.media.model_copy(update={"max_bad": max_bad_media})
-        bundle = replace(bundle, config=bundle.config.model_copy(update={"media": media}))
-    say("score")
-    if candidates is not None:
-        rows = read_candidates(bundle, candidates)
-        bundle = refreshed(bundle, fresh, rows["query"], rows["item"])
-        parts = score_candidates(bundle, rows)
-    else:
-        ids = read_users(bundle, users or Path())["id"].to_list()
-        bundle = refreshed(bundle, fresh, ids, [])
-        parts = score_users(bundle, ids, top_k)
-    file, n_rows = write_scores(parts, folder, model_version)
-    return ScoredFile(file, n_rows, model, model_version)
 
 
 def diagnose() -> dict[str, str]:
@@ -193,13 +139,6 @@ def show_evaluation(evaluation: Evaluation) -> None:
     """Print metrics and slices."""
     _show_metrics(f"{evaluation.model} on {evaluation.split}", evaluation.metrics, evaluation.slices)
     out.print(f"{evaluation.left_out} queries have no positive and are left out.")
-
-
-def show_scores(scored: ScoredFile) -> None:
-    """Print where the scores are."""
-    out.print(
-        f"{scored.rows} rows by {scored.model} (version {scored.version}) in {scored.file}", markup=False
-    )
 
 
 def _show_metrics(title: str, metrics: dict[str, Interval], slices: list[Slice]) -> None:

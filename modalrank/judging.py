@@ -119,7 +119,9 @@ def judge_scores(config: Any, scores: Path, folder: Path, say: Callable[[str], N
 
 def _best(scores: Path, top: int) -> pl.DataFrame:
     """Return the first `top` rows of each query, as `modalrank score` ranked them."""
-    table = read_table(scores, ["query", "item", "score", "rank"], ["query", "item"])
+    names = ["query", "item", "score", "rank"]
+    files = sorted(scores.rglob("part-*.parquet")) if scores.is_dir() else [scores]
+    table = pl.concat([read_table(file, names, ["query", "item"]) for file in files or [scores]])
     ids = table.with_columns(pl.col("query", "item").cast(pl.String))
     best = ids.filter(pl.col("rank") <= top).sort("query", "rank")
     if best["query"].null_count() or best["item"].null_count():

@@ -20,7 +20,7 @@ class ModalrankModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     # A type hint on the input would make MLflow replace the logged signature by its own.
     def predict(self, context: Any, model_input, params: Any = None) -> pd.DataFrame:  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN401
-        """Return query, item, score, rank and modalities used, sorted by query and rank."""
+        """Return query, item, score, rank, modalities used and fallback, sorted by query and rank."""
         from modalrank.scoring import candidates_of, score_table
 
         return score_table(self.bundle, candidates_of(self.bundle, model_input)).to_pandas()

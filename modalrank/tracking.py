@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config, dump_config
+from modalrank.drift import Reference
 from modalrank.promotion.frozen import freeze
 from modalrank.store import quiet_mlflow, tracking_uri
 from modalrank.training import TrainResult
@@ -80,6 +81,9 @@ def bundle_of(config: Config, result: TrainResult) -> Bundle:
         model=model,
         stack=stack,
         blocks={name: result.blocks[name] for name in stack.bases},
+        reference=Reference.of(
+            result.test_scores[result.chosen], result.test.frame.modalities, result.test.frame.present
+        ),
     )
 
 
@@ -149,6 +153,7 @@ def _log_model(bundle: Bundle, folders: Mapping[str, Path], result: TrainResult)
             ColSpec(DataType.double, "score"),
             ColSpec(DataType.long, "rank"),
             ColSpec(DataType.string, "modalities_used"),
+            ColSpec(DataType.string, "fallback"),
         ]
     )
     root = Path(__file__).resolve().parents[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 
 from features.frame import RankingFrame
 from rankers.checks import check_scorable, fitted
+from rankers.compiled_trees import CompiledTrees, compiled
 from rankers.device import DeviceName, resolve_device
 from rankers.storage import Manifest, constructor_parameters, read_manifest, write_manifest
 from rankers.training import prepare
 
 MODEL_FILE = "model.txt"
+# Until so many rows have been scored, compiled trees save less than the seconds that making them takes.
+FEWEST_COMPILED = 20_000
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class LightGBMRanker:
     feature_names_: tuple[str, ...] | None = field(default=None, init=False, repr=False)
     best_rounds_: int | None = field(default=None, init=False, repr=False)
     booster_: Any = field(default=None, init=False, repr=False, compare=False)
+    _rows_scored: int = field(default=0, init=False, repr=False, compare=False)
 
     def fit(self, train: RankingFrame, valid: RankingFrame | None = None) -> Self:
         """Learn from labelled queries, stopping early on `valid`; raises DataError as `check_trainable`."""
@@ -76,6 +81,8 @@ class LightGBMRanker:
         # A fitted ranker is the same thing as a loaded one: only the best rounds, and no training data.
         self.booster_ = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=self.best_rounds_))
         self.feature_names_ = train.feature_names
+        self._rows_scored = 0
+        self.__dict__.pop("_trees", None)
         logger.info(
             "lightgbm %s: %d rounds on %d queries", self.objective, self.best_rounds_, train.n_queries
         )
@@ -86,8 +93,15 @@ class LightGBMRanker:
         check_scorable(frame, fitted(self.feature_names_, self.family))
         if frame.n_rows == 0:
             return np.zeros(0)
+        self._rows_scored += frame.n_rows
+        if self._rows_scored >= FEWEST_COMPILED and self._trees is not None:
+            return self._trees.score(frame.features, self.threads)
         scores = self.booster_.predict(frame.features, num_threads=self.threads)
         return np.asarray(scores, dtype=np.float64)
+
+    @cached_property
+    def _trees(self) -> CompiledTrees | None:
+        return compiled(fitted(self.booster_, self.family))
 
     def save(self, folder: Path) -> None:
         """Write `ranker.json` and LightGBM's text model into an existing folder."""

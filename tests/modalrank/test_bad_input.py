@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 import pytest
 
@@ -225,14 +227,17 @@ def test_score_of_bad_candidates_leaves_the_old_scores(
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registered.uri)
     file = candidates(own_log, rows) if rows is not None else own_log.folder / "candidates.parquet"
-    old = tmp_path / "scores" / "scores.parquet"
+    old = tmp_path / "scores" / "part-00000.parquet"
     old.parent.mkdir()
     old.write_bytes(b"the old scores")
+    told = {"job": "earlier", "shards": [{"file": old.name}], "skipped_files": {}}
+    (old.parent / "_manifest.json").write_text(json.dumps(told))
+    before = listing(tmp_path)
     code, _, err = cli("score", "--model", registered.model, "--candidates", file, "--out", old.parent)
     assert code == 3
     (line,) = err.splitlines()
     assert all(words in line for words in expected), line
-    assert old.read_bytes() == b"the old scores" and list(old.parent.iterdir()) == [old]
+    assert old.read_bytes() == b"the old scores" and listing(tmp_path) == before
 
 
 def test_score_without_a_store_says_so_and_makes_none(own_log, cli, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from modalrank.config import load_config, parse_config
-from modalrank.scoring import read_candidates, score_candidates
+from modalrank.scoring import score_candidates
 from modalrank.store import URI_VARIABLE
 from tests.modalrank.worlds import N_USERS, user_ids
 
@@ -152,9 +152,9 @@ def test_score_candidates_writes_what_the_model_says(cli, in_store, registered, 
     )
     assert code == 0
     shown = json.loads(out)
-    assert (shown["rows"], shown["version"]) == (4, registered.record.version)
-    scores = pl.read_parquet(tmp_path / "working_folder" / "scores" / "scores.parquet")
-    known = read_candidates(registered.bundle, file).filter(pl.col("query") != "stranger")
+    assert (shown["rows"], shown["model"]["version"]) == (4, registered.record.version)
+    scores = pl.read_parquet(tmp_path / "working_folder" / "scores" / "*.parquet")
+    known = pl.read_csv(file, new_columns=["query", "item"]).filter(pl.col("query") != "stranger")
     expected = pl.concat(list(score_candidates(registered.bundle, known))).sort("query", "rank")
     there = scores.filter(pl.col("query") != "stranger").drop("model_version").sort("query", "rank")
     assert there.equals(expected)
@@ -166,8 +166,8 @@ def test_score_users_writes_lists_of_top_k(cli, in_store, registered, log_world,
         "score", "--model", registered.model, "--users", users, "--out", "lists", "--top-k", "3"
     )
     assert code == 0
-    assert f"{3 * N_USERS} rows by models:/tiny-log@challenger" in out
-    lists = pl.read_parquet(tmp_path / "working_folder" / "lists" / "scores.parquet")
+    assert f"{3 * N_USERS} rows by tiny-log (version " in out
+    lists = pl.read_parquet(tmp_path / "working_folder" / "lists" / "*.parquet")
     assert sorted(lists["query"].unique()) == user_ids()
     assert set(lists.group_by("query").agg(pl.col("rank").sort())["rank"].to_list()[0]) == {1, 2, 3}
 

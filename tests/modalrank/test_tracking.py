@@ -129,7 +129,9 @@ def test_model_is_the_challenger_with_signature_and_example(registered, register
     assert version.run_id == registered.record.run_id
     info = mlflow.models.get_model_info(registered.model)
     assert info.signature.inputs.input_names() == ["query", "item"]
-    assert info.signature.outputs.input_names() == ["query", "item", "score", "rank", "modalities_used"]
+    assert info.signature.outputs.input_names() == [
+        *("query", "item", "score", "rank", "modalities_used", "fallback")
+    ]
     assert info.saved_input_example_info is not None
     judged = mlflow.models.get_model_info(registered_judged.model).signature.inputs
     assert judged.input_names() == ["query", "item", "w1", "w2", "w3", "c1", "c2", "c3"]

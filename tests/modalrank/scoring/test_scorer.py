@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from ensembles import Reserve, make_meta
 from features.errors import DataError
-from modalrank import scoring
 from modalrank.bundle import Bundle
 from modalrank.scoring import (
     Fresh,
@@ -21,6 +20,7 @@ from modalrank.scoring import (
     score_candidates,
     score_table,
     score_users,
+    scorer,
 )
 from tests.modalrank.worlds import N_COLD, item_ids, user_ids
 
@@ -124,17 +124,16 @@ def test_score_new_names_beside_known_ones_change_no_bit_of_theirs(meta, log_bun
 
 def test_chunks_never_split_a_query():
     queries = np.array([0, 0, 0, 1, 2, 2, 5])
-    assert list(scoring._chunks(queries, 1)) == [(0, 3), (3, 4), (4, 6), (6, 7)]
-    assert list(scoring._chunks(queries, 4)) == [(0, 4), (4, 7)]
-    assert list(scoring._chunks(queries, 5)) == [(0, 6), (6, 7)]
-    assert list(scoring._chunks(queries[:0], 5)) == []
+    assert list(scorer._chunks(queries, 1)) == [(0, 3), (3, 4), (4, 6), (6, 7)]
+    assert list(scorer._chunks(queries, 4)) == [(0, 4), (4, 7)]
+    assert list(scorer._chunks(queries, 5)) == [(0, 6), (6, 7)]
+    assert list(scorer._chunks(queries[:0], 5)) == []
 
 
-def test_ranks_start_at_one_in_every_query_and_ties_go_by_item_id():
-    queries = np.array([0, 0, 0, 0, 4, 4])
-    items = np.array(["d", "c", "b", "a", "z", "y"])
+def test_ranks_start_at_one_in_every_query_and_ties_keep_the_order_of_the_rows():
+    runs = np.array([0, 0, 0, 0, 1, 1])
     scores = np.array([1.0, 2.0, 1.0, 2.0, 0.0, 0.0])
-    assert scoring._ranks(queries, items, scores).tolist() == [4, 2, 3, 1, 2, 1]
+    assert scorer._ranks(runs, scores).tolist() == [3, 1, 4, 2, 1, 2]
 
 
 def test_scored_rows_are_ranked_by_their_scores(log_bundles, log_rows):
