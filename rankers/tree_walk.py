@@ -11,8 +11,8 @@ ZERO = np.float32(1e-35)
 
 
 @njit(nogil=True, boundscheck=False, cache=True)
-def walk(rows, look, limit, children, value, roots, leaves, depths, scores):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Add to (n_rows,) float64 scores what each tree says of the (n_rows, n_features) float32 rows.
+def walk(rows, look, limit, children, value, roots, leaves, depths, scores):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, C901
+    """Add what each tree says of (n_rows, n_features) float32 rows to their (n_rows,) float64 scores.
 
     The other arguments are those of `CompiledTrees`; all indices are unsigned, because numba looks whether
     a signed one counts from the end.

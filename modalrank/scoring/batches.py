@@ -120,14 +120,17 @@ class _Parquet:
                 row += len(rows)
 
 
+def _csv_reading() -> pyarrow.csv.ReadOptions:
+    """Read in one thread: several do not know the number of a broken row."""
+    return pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
+
+
 class _Csv:
     @staticmethod
     def names(source: SourceFile) -> list[str]:
         with (
             _broken("CSV", source),
-            pyarrow.csv.open_csv(
-                source.path, pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES), _csv_rows(lambda _: "skip")
-            ) as reader,
+            pyarrow.csv.open_csv(source.path, _csv_reading(), _csv_rows(lambda _: "skip")) as reader,
         ):
             return list(reader.schema.names)
 
@@ -145,7 +148,7 @@ class _Csv:
             _broken("CSV", source),
             pyarrow.csv.open_csv(
                 source.path,
-                pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
+                _csv_reading(),
                 _csv_rows(skip),
                 pyarrow.csv.ConvertOptions(
                     column_types=dict.fromkeys(wanted.columns, pa.string()), include_columns=wanted.columns
