@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.store import URI_VARIABLE
 from modalrank.tuning_job.job import Request, TuneResult, tune
-from tests.modalrank.worlds import World
+from tests.modalrank.worlds import World, make_judged
 
 
 @pytest.fixture(autouse=True)
@@ -58,38 +59,50 @@ JUDGED = ("judged.parquet", "grade", ("query_id", "doc_id"))
 LOG = ("interactions.parquet", "rating", ("user_id", "item_id"))
 
 
-@pytest.mark.parametrize("protocol", ["strict", "full"])
-def test_search_of_judged_lists_does_not_see_test(own_judged, tmp_path, protocol):
-    own_judged.configure(protocol=protocol)
-    before, trials = searched(own_judged, tmp_path / "a")
-    with_other_labels(own_judged, *JUDGED, "test")
-    after, again = searched(own_judged, tmp_path / "b")
-    assert trials == again
-    assert before.gains == after.gains
-    assert (tmp_path / "a" / "tuned.yaml").read_text().replace(str(tmp_path / "a"), "") == (
-        tmp_path / "b" / "tuned.yaml"
-    ).read_text().replace(str(tmp_path / "b"), "")
+def other(world: World, folder: Path, split: str) -> World:
+    """Return a copy of the judged world with the labels of a split permuted."""
+    copied = World(Path(shutil.copytree(world.folder, folder / "judged")))
+    with_other_labels(copied, *JUDGED, split)
+    return copied
 
 
-def test_search_of_a_log_does_not_see_test(own_log, tmp_path):
-    before, trials = searched(own_log, tmp_path / "a", bases=("fused",))
+@pytest.fixture(scope="module")
+def before(tmp_path_factory, store) -> tuple[World, TuneResult, list]:
+    """A search under the full protocol, which `train` would let learn from validation."""
+    world = make_judged(tmp_path_factory.mktemp("world"))
+    world.configure(protocol="full")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(URI_VARIABLE, store)
+        return world, *searched(world, tmp_path_factory.mktemp("before") / "a", bases=("words",))
+
+
+def test_search_does_not_see_the_labels_of_test(before, tmp_path):
+    world, result, trials = before
+    again, same = searched(other(world, tmp_path, "test"), tmp_path / "b", bases=("words",))
+    assert same == trials
+    assert again.gains == result.gains
+    assert [study.params for study in again.studies] == [study.params for study in result.studies]
+
+
+def test_search_does_not_see_the_labels_of_validation(before, tmp_path):
+    world, result, trials = before
+    again, same = searched(other(world, tmp_path, "valid"), tmp_path / "b", bases=("words",))
+    assert same == trials
+    assert again.gains != result.gains, "the hold-out is what the gain is measured on"
+
+
+def test_search_of_a_log_does_not_see_the_labels_of_test(own_log, tmp_path):
+    settings = {"bases": ("fused",), "parts": ("bases",)}
+    before, trials = searched(own_log, tmp_path / "a", **settings)
     with_other_labels(own_log, *LOG, "test")
-    after, again = searched(own_log, tmp_path / "b", bases=("fused",))
-    assert trials == again
+    after, same = searched(own_log, tmp_path / "b", **settings)
+    assert same == trials
     assert before.gains == after.gains
 
 
-def test_search_of_bases_does_not_see_validation_either(own_judged, tmp_path):
-    before, trials = searched(own_judged, tmp_path / "a")
-    with_other_labels(own_judged, *JUDGED, "valid")
-    after, again = searched(own_judged, tmp_path / "b")
-    assert trials == again
-    assert before.gains != after.gains, "the hold-out is what the gain is measured on"
-
-
-def test_joint_search_does_not_see_test(own_judged, tmp_path):
-    parts = ("bases", "ensemble")
-    _, trials = searched(own_judged, tmp_path / "a", joint=True, parts=parts)
+def test_joint_search_does_not_see_the_labels_of_test(own_judged, tmp_path):
+    settings = {"joint": True, "parts": ("bases", "ensemble")}
+    _, trials = searched(own_judged, tmp_path / "a", **settings)
     with_other_labels(own_judged, *JUDGED, "test")
-    _, again = searched(own_judged, tmp_path / "b", joint=True, parts=parts)
-    assert [t[2:4] for t in trials] == [t[2:4] for t in again]
+    _, same = searched(own_judged, tmp_path / "b", **settings)
+    assert same == trials

@@ -12,8 +12,9 @@ import yaml
 
 from modalrank.config import load_config
 from modalrank.store import URI_VARIABLE
+from modalrank.tuning_job.job import Request, tune
 from modalrank.tuning_job.record import PARENT, STUDY, TRIAL
-from tests.modalrank.worlds import World
+from tests.modalrank.worlds import make_judged
 
 QUICK = ("--set", "ensemble.bootstrap_draws=100")
 
@@ -23,13 +24,26 @@ def _in_store(monkeypatch, store):
     monkeypatch.setenv(URI_VARIABLE, store)
 
 
-@pytest.fixture
-def tuned(cli, own_judged):
-    """Tune a base and the ensemble in three trials each: the words and the summary."""
-    words = ("tune", own_judged.config, "--base", "words", "--trials", "3", *QUICK, "--json")
-    code, out, err = cli(*words)
-    assert code == 0, err
-    return words, json.loads(out)
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, store):
+    """Tune a base and the ensemble in three trials each: the world, the words and the summary."""
+    folder = tmp_path_factory.mktemp("tuned")
+    world = make_judged(folder)
+    storage = f"sqlite:///{folder / 'optuna.db'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(URI_VARIABLE, store)
+        request = Request(
+            world.config,
+            QUICK[1:],
+            folder / "config.tuned.yaml",
+            ("bases", "ensemble"),
+            bases=("words",),
+            trials=3,
+            storage=storage,
+        )
+        summary = tune(request, lambda _: None).as_dict()
+    words = ("tune", world.config, "--base", "words", "--trials", "3", "--storage", storage, *QUICK, "--json")
+    return world, words, json.loads(json.dumps(summary))
 
 
 def below(run_id: str) -> list:
@@ -52,7 +66,7 @@ def artifacts(run_id: str, path: str | None = None) -> set[str]:
 
 
 def test_tune_records_a_run_a_study_and_nested_runs_of_trials(tuned):
-    _, summary = tuned
+    _, _, summary = tuned
     studies = below(summary["run"])
     assert {run.data.tags[STUDY] for run in studies} == {study["name"] for study in summary["studies"]}
     words = study_of(summary)
@@ -72,7 +86,7 @@ def test_tune_records_a_run_a_study_and_nested_runs_of_trials(tuned):
 
 
 def test_tune_again_makes_no_trial_and_no_run_more(tuned, cli):
-    words, first = tuned
+    _, words, first = tuned
     code, out, err = cli(*words)
     assert code == 0, err
     again = json.loads(out)
@@ -82,12 +96,12 @@ def test_tune_again_makes_no_trial_and_no_run_more(tuned, cli):
         assert len(below(study_of(first, number).info.run_id)) == study["trials"]
 
 
-def test_tune_writes_a_config_that_train_takes(tuned, cli, own_judged):
-    _, summary = tuned
+def test_tune_writes_a_config_that_train_takes(tuned, cli):
+    world, _, summary = tuned
     written = Path(summary["config"])
-    assert written == own_judged.folder / "config.tuned.yaml"
+    assert written == world.folder / "config.tuned.yaml"
     best = summary["studies"][0]
-    given, found = load_config(own_judged.config), load_config(written)
+    given, found = load_config(world.config), load_config(written)
     changed = {**given.bases[0].params, **best["params"]}
     assert found.bases[0].params == changed and found.bases[1:] == given.bases[1:]
     assert (found.protocol, found.data, found.name) == (given.protocol, given.data, given.name)
@@ -114,11 +128,11 @@ def test_tune_with_latency_draws_a_pareto_front(cli, own_judged):
 
 
 def test_tune_jointly_sets_every_part(cli, own_log):
-    code, out, err = cli("tune", own_log.config, "--joint", "--trials", "4", *QUICK, "--json")
+    code, out, err = cli("tune", own_log.config, "--joint", "--trials", "3", *QUICK, "--json")
     assert code == 0, err
     summary = json.loads(out)
     [study] = summary["studies"]
-    assert study["name"].startswith("tiny-log.joint.") and study["complete"] + study["pruned"] == 4
+    assert study["name"].startswith("tiny-log.joint.") and study["complete"] + study["pruned"] == 3
     trials = below(study_of(summary).info.run_id)
     tried = {name.split(".")[0] for run in trials for name in run.data.params}
     assert tried == {"encoders", "candidates", "bases", "ensemble"}
@@ -158,9 +172,12 @@ def test_tune_asked_for_nonsense_says_so(cli, judged_world, words, code, message
     assert got == code and message in err
 
 
-def test_tune_of_changed_data_does_not_go_on_with_the_old_study(tuned, cli, own_judged: World):
-    words, _ = tuned
-    table = own_judged.table("judged.parquet")
-    own_judged.rewrite("judged.parquet", table.with_columns(w1=-table["w1"]))
-    code, _, err = cli(*words)
+def test_tune_of_changed_data_does_not_go_on_with_the_old_study(tuned, cli):
+    world, words, _ = tuned
+    table = world.table("judged.parquet")
+    world.rewrite("judged.parquet", table.with_columns(w1=-table["w1"]))
+    try:
+        code, _, err = cli(*words)
+    finally:
+        world.rewrite("judged.parquet", table)
     assert code == 3 and "is of other data, another config" in err
