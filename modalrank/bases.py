@@ -13,7 +13,7 @@ from features.retrievers import BEHAVIOUR
 from modalrank.config import FUSED, NEURAL, BaseConfig, Config
 from rankers.block_ranker import BlockRanker
 from rankers.column_ranker import ColumnRanker
-from rankers.protocol import Ranker
+from rankers.protocol import OnRound, Ranker
 from rankers.registry import make_ranker
 
 # Last items that a frame tells a transformer at least, which may look at fewer.
@@ -100,7 +100,7 @@ def _column_maker(feature: str) -> Callable[[], Ranker]:
 
 
 def ranker_maker(
-    config: Config, spec: BaseConfig, frame: RankingFrame
+    config: Config, spec: BaseConfig, frame: RankingFrame, on_round: OnRound | None = None
 ) -> tuple[Callable[[], Ranker], str | None]:
     """Return what makes a fresh ranker of a base, and the modality that it cannot do without."""
     blocks = _blocks_of(spec, frame)
@@ -115,6 +115,7 @@ def ranker_maker(
             seed=config.seed,
             device=config.device,
             threads=config.threads,
+            on_round=on_round,
         )
         return BlockRanker(ranker, blocks, modality)
 

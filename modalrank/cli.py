@@ -12,6 +12,7 @@ import typer
 
 from modalrank import scoring_command
 from modalrank.promotion import commands
+from modalrank.tuning_job import command as tuning
 
 app = typer.Typer(
     help="Ranks items for users from several modalities: train offline, register, score batch files.",
@@ -22,6 +23,7 @@ app = typer.Typer(
 
 commands.register(app)
 scoring_command.register(app)
+tuning.register(app)
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML config, such as examples/movies.yaml")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set data.root=/data")]
@@ -138,32 +140,6 @@ def evaluate(
         show_json(evaluation.as_dict())
     else:
         show_evaluation(evaluation)
-
-
-@app.command()
-def tune(
-    config: ConfigFile,
-    base: Annotated[str, typer.Option(help="name of the learned base to tune")],
-    trials: Annotated[int, typer.Option(min=1, help="settings to try in all")] = 30,
-    study: Annotated[Path, typer.Option(help="journal of the study; the same file goes on")] = Path(
-        "study.log"
-    ),
-    overrides: Overrides = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Search the settings of one base ranker and print them as a config section."""
-    from modalrank.config import load_config
-    from modalrank.console import progress, set_up_logging, show_json
-    from modalrank.tuning_job import show_tuning, tune_base
-
-    set_up_logging(verbose)
-    with progress(as_json) as say:
-        tuned = tune_base(load_config(config, overrides or []), base, trials, study, say)
-    if as_json:
-        show_json(vars(tuned))
-    else:
-        show_tuning(base, tuned)
 
 
 @app.command()

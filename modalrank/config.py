@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ensembles import LADDER, make_sampler
+from ensembles import LADDER, make_meta, make_sampler
 from features.builder import CONTEXT
 from features.encoders import ENCODERS, make_encoder
 from features.errors import ConfigError
@@ -188,6 +188,9 @@ class EnsembleConfig(_Strict):
 
     k: int = Field(20, ge=1, le=1000)
     ladder: list[str] = list(LADDER)
+    params: dict[str, dict[str, int | float]] = Field(
+        {}, description="parameters of meta-learners, by their names"
+    )
     queries: int = Field(
         1000, ge=20, description="strict: queries scored out of fold with all candidates, at most"
     )
@@ -205,7 +208,7 @@ class EnsembleConfig(_Strict):
     def _starts_single(self) -> EnsembleConfig:
         if self.ladder[:1] != ["best_single"]:
             raise ValueError("the ladder starts with 'best_single', which is always a legal answer")
-        unknown = [name for name in self.ladder if name not in LADDER]
+        unknown = [name for name in (*self.ladder, *self.params) if name not in LADDER]
         if unknown:
             raise ValueError(f"unknown meta-learner {unknown[0]!r}, known are {', '.join(LADDER)}")
         return self
@@ -359,6 +362,8 @@ def _check_parameters(config: Config) -> None:
             check_parameters(retriever.kind, grid)
     for base in [] if config.bases == "auto" else config.bases:
         make_ranker(base.family, objective=base.objective, params=base.given)
+    for name, params in config.ensemble.params.items():
+        make_meta(name, params=params)
     make_sampler(config.ensemble.sampling, config.ensemble.sampling_params)
 
 

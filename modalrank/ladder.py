@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from ensembles import (
 from ensembles.gate import Step
 from ensembles.meta import teaching_queries
 from ensembles.score_frame import concatenate
+from features.frame import IntArray, rows_of_queries
 from features.retrievers import BEHAVIOUR
 from features.splits import query_folds
 from modalrank.config import Config
@@ -101,7 +102,21 @@ def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
 
 
 def _made(config: Config, name: str) -> MetaLearner:
-    return make_meta(name, k=config.ensemble.k, seed=config.seed, threads=config.threads)
+    ensemble = config.ensemble
+    params = ensemble.params.get(name)
+    return make_meta(name, k=ensemble.k, seed=config.seed, threads=config.threads, params=params)
+
+
+def fit_rung(config: Config, name: str, frame: ScoreFrame) -> MetaLearner:
+    """Fit a meta-learner of the ladder, on what the sampler draws if it learns a model."""
+    return _fit(config, _made(config, name), frame)
+
+
+def cross_parts(frame: ScoreFrame, seed: int) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield the positions of the queries to fit on, and of those to judge: each query is judged once."""
+    parts = query_folds(frame.n_queries, min(N_PARTS, max(frame.n_queries, 2)), seed)
+    for part in np.unique(parts):
+        yield np.flatnonzero(parts != part), np.flatnonzero(parts == part)
 
 
 def _fit(config: Config, meta: MetaLearner, frame: ScoreFrame) -> MetaLearner:
@@ -113,15 +128,12 @@ def _fit(config: Config, meta: MetaLearner, frame: ScoreFrame) -> MetaLearner:
 
 def _cross_fitted(config: Config, name: str, frame: ScoreFrame, extra: ScoreFrame | None) -> Values:
     """Return (n_rows,) scores of each part by a fit on the others, and on all queries of `extra`."""
-    parts = query_folds(frame.n_queries, min(N_PARTS, max(frame.n_queries, 2)), config.seed)
     scores = np.zeros(len(frame.labels))
-    part_of_row = np.repeat(parts, frame.group_sizes)
-    for part in np.unique(parts):
-        others = _joined(frame.take_queries(np.flatnonzero(parts != part)), extra)
-        meta = _made(config, name)
+    for fitted, judged in cross_parts(frame, config.seed):
+        others = _joined(frame.take_queries(fitted), extra)
         if len(teaching_queries(others)):
-            meta = _fit(config, meta, others)
-            scores[part_of_row == part] = meta.score(frame.take_queries(np.flatnonzero(parts == part)))
+            rows = rows_of_queries(frame.offsets, judged)
+            scores[rows] = fit_rung(config, name, others).score(frame.take_queries(judged))
     return scores
 
 

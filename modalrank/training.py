@@ -126,11 +126,11 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
         training = form.training()
         bases = base_set(config, before_valid, training.frame)
     with stages.stage("score out of fold"):
-        oof = _out_of_fold(bases, training, config, say)
+        oof = scored_out_of_fold(bases, training, config, say)
     with stages.stage("fit bases"):
         frame = training.frame
         del training  # with its windows the largest thing in memory
-        rankers = _fit_bases(bases, frame, config, say)
+        rankers = fit_bases(bases, frame, config, say)
         del frame
     untold = Stack(rankers, bases.modality, CONTEXT, make_meta("best_single"))
     with stages.stage("score validation"):
@@ -191,10 +191,10 @@ def slices_of(
 
 def score_lists(stack: Stack, lists: Lists) -> Scored:
     """Score full lists with the bases of a stack."""
-    return _gathered([(stack, lists)])
+    return gather([(stack, lists)])
 
 
-def _gathered(parts: Iterable[tuple[Stack, Lists]]) -> Scored:
+def gather(parts: Iterable[tuple[Stack, Lists]]) -> Scored:
     """Score each lists with its own stack, and put the parts behind each other."""
     frames, queries, items, totals, unreached = [], [], [], [], []
     for stack, lists in parts:
@@ -226,7 +226,9 @@ def _ahead(frames: Iterator[RankingFrame]) -> Iterator[RankingFrame]:
             yield frame
 
 
-def _out_of_fold(bases: BaseSet, training: Training, config: Config, say: Callable[[str], None]) -> Scored:
+def scored_out_of_fold(
+    bases: BaseSet, training: Training, config: Config, say: Callable[[str], None]
+) -> Scored:
     """Score the full lists of every part of the folds with bases that did not learn from it."""
     parts = oof_parts(list(training.lists), training.frame.n_rows, training.scheme)
 
@@ -235,16 +237,17 @@ def _out_of_fold(bases: BaseSet, training: Training, config: Config, say: Callab
             frame = without_folds(training.frame, training.folds, folds, training.scheme)
             if frame.n_queries:
                 say(f"part {number + 1} of {len(parts)}")
-                rankers = _fit_bases(bases, frame, config, lambda _: None)
+                rankers = fit_bases(bases, frame, config, lambda _: None)
                 stack = Stack(rankers, bases.modality, CONTEXT, make_meta("best_single"))
                 yield from ((stack, training.lists[fold]) for fold in folds)
 
-    return _gathered(scored_parts())
+    return gather(scored_parts())
 
 
-def _fit_bases(
+def fit_bases(
     bases: BaseSet, frame: RankingFrame, config: Config, say: Callable[[str], None]
 ) -> dict[str, Ranker]:
+    """Return every base by name, fitted on the training queries."""
     fitted = {}
     for base in bases.bases:
         say(f"base {base.name}")

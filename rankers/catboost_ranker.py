@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from features.frame import RankingFrame
 from rankers.checks import check_scorable, fitted
 from rankers.device import DeviceName, resolve_device
+from rankers.protocol import OnRound
 from rankers.storage import Manifest, constructor_parameters, read_manifest, write_manifest
 from rankers.training import prepare
 
@@ -53,6 +54,7 @@ class CatBoostRanker:
     device: DeviceName = "auto"
     threads: int = 0
 
+    on_round: OnRound | None = field(default=None, init=False, repr=False, compare=False)
     feature_names_: tuple[str, ...] | None = field(default=None, init=False, repr=False)
     best_rounds_: int | None = field(default=None, init=False, repr=False)
     booster_: Any = field(default=None, init=False, repr=False, compare=False)
@@ -67,9 +69,17 @@ class CatBoostRanker:
         if valid is None:
             booster.fit(_pool(train))
         else:
+            # CatBoost takes no callback on a GPU.
+            tell = None if self.on_round is None or device.name == "cuda" else _Tell(self.on_round)
             booster.fit(
-                _pool(train), eval_set=_pool(valid), use_best_model=True, early_stopping_rounds=self.patience
+                _pool(train),
+                eval_set=_pool(valid),
+                use_best_model=True,
+                early_stopping_rounds=self.patience,
+                callbacks=None if tell is None else [tell],
             )
+            if tell is not None and tell.raised is not None:
+                raise tell.raised
         self.best_rounds_ = int(booster.tree_count_)
         self.booster_ = booster
         self.feature_names_ = train.feature_names
@@ -125,6 +135,24 @@ class CatBoostRanker:
             "allow_writing_files": False,
             "logging_level": "Silent",
         }
+
+
+class _Tell:
+    """Tells the value after every round; CatBoost would lose what is raised there, so it is kept."""
+
+    def __init__(self, on_round: OnRound) -> None:
+        self.on_round = on_round
+        self.raised: Exception | None = None
+
+    def after_iteration(self, info: Any) -> bool:  # noqa: ANN401 - catboost is untyped
+        """Return whether to go on."""
+        told = info.metrics["validation"]
+        values = next(values for name, values in told.items() if name.startswith("NDCG"))
+        try:
+            self.on_round(info.iteration, values[-1])
+        except Exception as error:
+            self.raised = error
+        return self.raised is None
 
 
 def _pool(frame: RankingFrame) -> Any:  # noqa: ANN401 - catboost is untyped

@@ -15,6 +15,7 @@ from features.frame import RankingFrame
 from rankers.checks import check_scorable, fitted
 from rankers.compiled_trees import CompiledTrees, compiled
 from rankers.device import DeviceName, resolve_device
+from rankers.protocol import OnRound
 from rankers.storage import Manifest, constructor_parameters, read_manifest, write_manifest
 from rankers.training import prepare
 
@@ -58,6 +59,7 @@ class LightGBMRanker:
     device: DeviceName = "auto"
     threads: int = 0
 
+    on_round: OnRound | None = field(default=None, init=False, repr=False, compare=False)
     feature_names_: tuple[str, ...] | None = field(default=None, init=False, repr=False)
     best_rounds_: int | None = field(default=None, init=False, repr=False)
     booster_: Any = field(default=None, init=False, repr=False, compare=False)
@@ -75,7 +77,7 @@ class LightGBMRanker:
             train_set,
             num_boost_round=self.rounds,
             valid_sets=[] if valid is None else [_dataset(valid, reference=train_set)],
-            callbacks=[] if valid is None else [lightgbm.early_stopping(self.patience, verbose=False)],
+            callbacks=[] if valid is None else self._callbacks(),
         )
         self.best_rounds_ = booster.current_iteration() if valid is None else booster.best_iteration
         # A fitted ranker is the same thing as a loaded one: only the best rounds, and no training data.
@@ -121,6 +123,15 @@ class LightGBMRanker:
         ranker.best_rounds_ = manifest.learned["best_rounds"]
         ranker.booster_ = lightgbm.Booster(model_str=(folder / MODEL_FILE).read_text(encoding="utf-8"))
         return ranker
+
+    def _callbacks(self) -> list[Any]:
+        import lightgbm
+
+        on_round = self.on_round
+        stop = lightgbm.early_stopping(self.patience, verbose=False)
+        if on_round is None:
+            return [stop]
+        return [lambda env: on_round(env.iteration + 1, env.evaluation_result_list[0][2]), stop]
 
     def _library_parameters(self, *, has_valid: bool) -> dict[str, Any]:
         return {

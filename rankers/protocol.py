@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.frame import RankingFrame
+
+# Is told the number of every boosting round, from 1, and NDCG@k on `valid`; what it raises ends `fit`.
+OnRound = Callable[[int, float], None]
 
 
 class Ranker(Protocol):

@@ -14,7 +14,7 @@ from rankers.column_ranker import ColumnRanker
 from rankers.device import DeviceName
 from rankers.lightgbm_ranker import LightGBMRanker
 from rankers.linear_ranker import LinearRanker
-from rankers.protocol import Ranker
+from rankers.protocol import OnRound, Ranker
 from rankers.storage import FILE_NAME, read_manifest
 from rankers.transformer_ranker import TransformerRanker
 from rankers.xgboost_ranker import XGBoostRanker
@@ -65,8 +65,11 @@ def make_ranker(
     seed: int = 0,
     device: DeviceName = "auto",
     threads: int = 0,
+    on_round: OnRound | None = None,
 ) -> Ranker:
     """Make an unfitted ranker; without an objective the family's first one, other params at their defaults.
+
+    `on_round` follows the training of the families that train in rounds.
 
     Raises
     ------
@@ -84,7 +87,9 @@ def make_ranker(
         _check_known(f"parameter of {family}", name, tuple(types))
         checked[name] = _checked_value(family, name, value, types[name])
     arguments = {"objective": objective, "seed": seed, "device": device, "threads": threads, **checked}
-    made: Ranker = ranker(**arguments)  # type: ignore[arg-type]
+    made = ranker(**arguments)  # type: ignore[arg-type]
+    if not isinstance(made, LinearRanker):
+        made.on_round = on_round
     return made
 
 

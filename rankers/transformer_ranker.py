@@ -19,6 +19,7 @@ from rankers.checks import check_scorable, fitted, has_contrast
 from rankers.device import DeviceName, resolve_device
 from rankers.linear_ranker import Standardiser
 from rankers.metrics import mean_of, ndcg
+from rankers.protocol import OnRound
 from rankers.storage import Manifest, constructor_parameters, read_manifest, write_manifest
 from rankers.training import prepare
 from rankers.transformer_inputs import Inputs, TokenAxes, read_inputs
@@ -79,6 +80,7 @@ class TransformerRanker:
     device: DeviceName = "auto"
     threads: int = 0
 
+    on_round: OnRound | None = field(default=None, init=False, repr=False, compare=False)
     feature_names_: tuple[str, ...] | None = field(default=None, init=False, repr=False)
     best_rounds_: int | None = field(default=None, init=False, repr=False)
     standardiser_: Standardiser | None = field(default=None, init=False, repr=False, compare=False)
@@ -123,6 +125,8 @@ class TransformerRanker:
                     continue
                 scores = _scores(network, valid, judge, device)
                 value = mean_of(ndcg(scores, valid.labels, valid.offsets, self.k)).mean
+                if self.on_round is not None:
+                    self.on_round(number, value)
                 if value > best_value:
                     best, best_value, self.best_rounds_ = _state(network), value, number
                 elif number - (self.best_rounds_ or 0) >= self.patience:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from features.frame import RankingFrame
 from rankers.checks import check_scorable, fitted
 from rankers.device import DeviceName, resolve_device
+from rankers.protocol import OnRound
 from rankers.storage import Manifest, constructor_parameters, read_manifest, write_manifest
 from rankers.training import prepare
 
@@ -52,6 +53,7 @@ class XGBoostRanker:
     device: DeviceName = "auto"
     threads: int = 0
 
+    on_round: OnRound | None = field(default=None, init=False, repr=False, compare=False)
     feature_names_: tuple[str, ...] | None = field(default=None, init=False, repr=False)
     best_rounds_: int | None = field(default=None, init=False, repr=False)
     booster_: Any = field(default=None, init=False, repr=False, compare=False)
@@ -63,15 +65,12 @@ class XGBoostRanker:
         device = resolve_device(self.device, "xgboost")
         train, valid = prepare(train, valid)
         train_set = _matrix(train)
-        stop = xgboost.callback.EarlyStopping(
-            rounds=self.patience, data_name="valid", maximize=True, save_best=True
-        )
         booster = xgboost.train(
             self._library_parameters(device.name),
             train_set,
             num_boost_round=self.rounds,
             evals=[] if valid is None else [(_matrix(valid, reference=train_set), "valid")],
-            callbacks=[] if valid is None else [stop],
+            callbacks=[] if valid is None else self._callbacks(),
             verbose_eval=False,
         )
         self.best_rounds_ = booster.num_boosted_rounds()
@@ -112,6 +111,24 @@ class XGBoostRanker:
         booster = xgboost.Booster({"device": "cpu", "nthread": self.threads})
         booster.load_model(raw)
         return booster
+
+    def _callbacks(self) -> list[Any]:
+        import xgboost
+
+        metric = f"ndcg@{self.k}"
+        stop = xgboost.callback.EarlyStopping(
+            rounds=self.patience, data_name="valid", maximize=True, save_best=True
+        )
+        if self.on_round is None:
+            return [stop]
+        on_round: OnRound = self.on_round
+
+        class Tell(xgboost.callback.TrainingCallback):  # type: ignore[misc] # xgboost is untyped
+            def after_iteration(self, model: object, epoch: int, evals_log: Any) -> bool:  # noqa: ANN401
+                on_round(epoch + 1, evals_log["valid"][metric][-1])
+                return False
+
+        return [Tell(), stop]
 
     def _library_parameters(self, device: str) -> dict[str, Any]:
         return {

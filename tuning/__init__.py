@@ -1,1 +1,1 @@
-"""Search for settings: small grids for retrievers, Optuna studies for rankers."""
+"""Search for settings: small grids for retrievers, search spaces and Optuna studies for all else."""

@@ -172,24 +172,6 @@ def test_score_users_writes_lists_of_top_k(cli, in_store, registered, log_world,
     assert set(lists.group_by("query").agg(pl.col("rank").sort())["rank"].to_list()[0]) == {1, 2, 3}
 
 
-def test_tune_shows_the_best_of_the_trials_and_goes_on(cli, judged_world, tmp_path):
-    words = ["tune", judged_world.config, "--base", "words", "--set", "ensemble.bootstrap_draws=100"]
-    code, out, _ = cli(*words, "--trials", "2", "--json")
-    assert code == 0
-    first = json.loads(out)
-    assert first["n_trials"] == 2 and 0 < first["value"] <= 1
-    code, out, _ = cli(*words, "--trials", "2", "--json")
-    assert json.loads(out) == first, "the journal has both trials already"
-    code, out, _ = cli(*words, "--trials", "2")
-    assert code == 0 and "out-of-fold NDCG" in out
-    assert written(tmp_path / "working_folder") == {"study.log"}
-
-
-def test_tune_of_an_unknown_base_names_the_known_ones(cli, judged_world):
-    code, _, err = cli("tune", judged_world.config, "--base", "wrods", "--trials", "1")
-    assert code == 3 and "no learned base 'wrods'; fix: name one of words, linear" in err
-
-
 def test_doctor_tells_versions_devices_and_the_store(cli, monkeypatch):
     monkeypatch.setenv(URI_VARIABLE, "http://store:5000")
     code, out, _ = cli("doctor", "--json")

@@ -7,9 +7,9 @@ import pytest
 from optuna.trial import FixedTrial
 
 from rankers.registry import FAMILIES, make_ranker, parameter_types
-from tuning.spaces import SPACES
+from tuning.spaces import RANKERS, Given, Scoped, settings_of
 
-every_space = pytest.mark.parametrize("family", SPACES)
+every_space = pytest.mark.parametrize("family", RANKERS)
 
 
 @dataclass
@@ -39,13 +39,13 @@ class AtShare:
 
 
 def test_spaces_cover_every_family():
-    assert set(SPACES) == set(FAMILIES)
+    assert set(RANKERS) == set(FAMILIES)
 
 
 @every_space
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_space_any_value_makes_a_ranker_with_it(family, share):
-    params = SPACES[family](AtShare(share))
+    params = RANKERS[family](AtShare(share))
     ranker = make_ranker(family, params=params)
     assert params
     assert {name: getattr(ranker, name) for name in params} == params
@@ -54,7 +54,7 @@ def test_space_any_value_makes_a_ranker_with_it(family, share):
 @every_space
 def test_space_names_and_kinds_are_those_of_the_family(family):
     trial = AtShare(0.5)
-    params = SPACES[family](trial)
+    params = RANKERS[family](trial)
     assert set(params) == set(trial.ranges)
     known = parameter_types(family)
     assert trial.kinds == {name: known[name] for name in params}
@@ -63,23 +63,42 @@ def test_space_names_and_kinds_are_those_of_the_family(family):
 @every_space
 def test_space_values_are_what_the_trial_suggests(family):
     trial = AtShare(0.5)
-    fixed = SPACES[family](trial)
-    assert SPACES[family](FixedTrial(fixed)) == fixed
+    fixed = RANKERS[family](trial)
+    assert RANKERS[family](FixedTrial(fixed)) == fixed
 
 
 @every_space
 def test_space_value_out_of_range_is_reported_by_optuna(family):
     trial = AtShare(0.5)
-    fixed = SPACES[family](trial)
+    fixed = RANKERS[family](trial)
     name, (_, high) = next(iter(trial.ranges.items()))
     with pytest.warns(UserWarning, match="out of the range"):
-        SPACES[family](FixedTrial({**fixed, name: high * 2}))
+        RANKERS[family](FixedTrial({**fixed, name: high * 2}))
 
 
 @every_space
 def test_space_untuned_setting_lies_within(family):
     trial = AtShare(0.5)
-    SPACES[family](trial)
+    RANKERS[family](trial)
     defaults = inspect.signature(FAMILIES[family]).parameters
     for name, (low, high) in trial.ranges.items():
         assert low <= defaults[name].default <= high, name
+
+
+@every_space
+def test_settings_of_are_the_untuned_values_under_the_names_of_the_study(family):
+    defaults = vars(make_ranker(family))
+    named = settings_of(RANKERS[family], defaults)
+    assert named == {name: defaults[name] for name in RANKERS[family](AtShare(0.5))}
+    assert RANKERS[family](FixedTrial(named)) == named
+
+
+def test_given_value_out_of_range_becomes_the_nearest_border():
+    given = Given({"C": 1e6})
+    assert RANKERS["linear"](given) == given.asked == {"C": 10.0}
+
+
+def test_scoped_names_begin_with_the_prefix():
+    trial = AtShare(0.5)
+    plain = RANKERS["linear"](Scoped(trial, "bases.fused."))
+    assert set(trial.ranges) == {"bases.fused.C"} and set(plain) == {"C"}

@@ -1,27 +1,13 @@
-"""Search spaces: for each family of rankers a plain function from a trial to parameters."""
+"""Search spaces of the rankers: for each family a plain function from a trial to parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
+
+from tuning.spaces.trial import Space, Suggests, Value
 
 
-class Suggests(Protocol):
-    """The part of an Optuna trial that a space uses."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Suggest a whole number."""
-        ...
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Suggest a number."""
-        ...
-
-
-Space = Callable[[Suggests], dict[str, float]]
-
-
-def lightgbm(trial: Suggests) -> dict[str, float]:
+def lightgbm(trial: Suggests) -> dict[str, Value]:
     """Return the parameters of a LightGBM ranker."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
@@ -33,7 +19,7 @@ def lightgbm(trial: Suggests) -> dict[str, float]:
     }
 
 
-def xgboost(trial: Suggests) -> dict[str, float]:
+def xgboost(trial: Suggests) -> dict[str, Value]:
     """Return the parameters of an XGBoost ranker."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
@@ -45,7 +31,7 @@ def xgboost(trial: Suggests) -> dict[str, float]:
     }
 
 
-def catboost(trial: Suggests) -> dict[str, float]:
+def catboost(trial: Suggests) -> dict[str, Value]:
     """Return the parameters of a CatBoost ranker; depth 8 is the limit of its pairwise losses on a GPU."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.3, log=True),
@@ -54,12 +40,12 @@ def catboost(trial: Suggests) -> dict[str, float]:
     }
 
 
-def linear(trial: Suggests) -> dict[str, float]:
+def linear(trial: Suggests) -> dict[str, Value]:
     """Return the parameters of the pairwise linear ranker."""
     return {"C": trial.suggest_float("C", 1e-4, 10.0, log=True)}
 
 
-def transformer(trial: Suggests) -> dict[str, float]:
+def transformer(trial: Suggests) -> dict[str, Value]:
     """Return the parameters of the transformer; a frame tells up to 20 items of a user."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 5e-4, 1e-2, log=True),
@@ -69,7 +55,7 @@ def transformer(trial: Suggests) -> dict[str, float]:
     }
 
 
-SPACES: Mapping[str, Space] = {
+RANKERS: Mapping[str, Space] = {
     "lightgbm": lightgbm,
     "xgboost": xgboost,
     "catboost": catboost,

@@ -1,0 +1,1 @@
+"""`modalrank tune`: searches settings, records the search, and writes the best as a config for `train`."""
