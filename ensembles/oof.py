@@ -108,6 +108,7 @@ def to_score_frame(
     bases: Sequence[str],
     base_modality: Mapping[str, str],
     context: Sequence[str],
+    base_reads: Mapping[str, tuple[str, ...]] | None = None,
 ) -> ScoreFrame:
     """Put scores beside what the frame knows; `context` names the features that weights may depend on."""
     columns = [frame.feature_names.index(name) for name in context if name in frame.feature_names]
@@ -123,4 +124,6 @@ def to_score_frame(
         context=facts,
         context_names=tuple(frame.feature_names[column] for column in columns),
         query_weights=frame.query_weights,
+        users=frame.queries[frame.offsets[:-1]],
+        base_reads=base_reads or {},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,8 @@ class ScoreFrame:
         Availability of each modality: names and (n_rows, n_modalities) bool.
     base_modality
         Base name to the modality it needs; bases that need none are absent from the mapping.
+    base_reads
+        Base name to all modalities that it reads, for bases that read more than the one they need.
     context
         (n_rows, n_context) float32 facts that the weights of bases may depend on (log popularity of the
         item, log activity of the user, ...), NaN-free.
@@ -38,6 +40,9 @@ class ScoreFrame:
         One name a column of `context`.
     query_weights
         (n_queries,) float32, or None for 1.
+    users
+        (n_queries,) int64 code of who asks, which several queries may share, or None where every query
+        has a user of its own.
     """
 
     scores: NDArray[np.float64]
@@ -50,6 +55,8 @@ class ScoreFrame:
     context: FloatArray
     context_names: tuple[str, ...]
     query_weights: FloatArray | None = None
+    users: IntArray | None = None
+    base_reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -93,6 +100,7 @@ class ScoreFrame:
             present=self.present[rows],
             context=self.context[rows],
             query_weights=kept,
+            users=None if self.users is None else self.users[positions],
         )
         if "views" in self.__dict__:
             views = self.views
@@ -110,6 +118,40 @@ class ScoreFrame:
             present=self.present[keep],
             context=self.context[keep],
         )
+
+    def thinned(self, keep: BoolArray) -> ScoreFrame:
+        """Return the rows where `keep` is true with the per-query views that they have in the whole list."""
+        part, views = self.take_rows(keep), self.views
+        part.__dict__["views"] = Normalised(views.z[keep], views.unit[keep], views.rank[keep])
+        return part
+
+    def hide(self, hidden: BoolArray) -> ScoreFrame:
+        """Return the frame without what was hidden, as far as scores can tell.
+
+        Parameters
+        ----------
+        hidden
+            (n_rows, n_modalities) bool. A base that reads a hidden modality has no opinion on the candidate:
+            what it would have said without it is not known. Context that comes from it is 0.
+        """
+        scores, context = self.scores.copy(), self.context.copy()
+        for column, base in enumerate(self.bases):
+            reads = self.reads(base)
+            if reads:
+                scores[hidden[:, [self.modalities.index(name) for name in reads]].any(axis=1), column] = (
+                    np.nan
+                )
+        for column, name in enumerate(self.context_names):
+            block = name.split(".")[0]
+            if block in self.modalities:
+                context[hidden[:, self.modalities.index(block)], column] = 0.0
+        return replace(self, scores=scores, present=self.present & ~hidden, context=context)
+
+    def reads(self, base: str) -> tuple[str, ...]:
+        """Return the modalities that a base reads."""
+        if base in self.base_reads:
+            return self.base_reads[base]
+        return (self.base_modality[base],) if base in self.base_modality else ()
 
 
 def concatenate(frames: Sequence[ScoreFrame]) -> ScoreFrame:
@@ -129,4 +171,10 @@ def concatenate(frames: Sequence[ScoreFrame]) -> ScoreFrame:
         present=np.concatenate([frame.present for frame in frames]),
         context=np.concatenate([frame.context for frame in frames]),
         query_weights=weights,
+        users=_users(frames),
     )
+
+
+def _users(frames: Sequence[ScoreFrame]) -> IntArray | None:
+    known = [frame.users for frame in frames if frame.users is not None]
+    return np.concatenate(known) if len(known) == len(frames) else None

@@ -43,11 +43,18 @@ class Stack:
     def base_scores(self, frame: RankingFrame) -> ScoreFrame:
         """Return what every base says of the candidates; NaN where a base has no opinion."""
         scores = np.column_stack([base.score(frame) for base in self.bases.values()])
-        return to_score_frame(frame, scores, tuple(self.bases), self.base_modality, self.context)
+        return to_score_frame(
+            frame, scores, tuple(self.bases), self.base_modality, self.context, self._reads(frame.modalities)
+        )
 
     def score(self, frame: RankingFrame) -> NDArray[np.float64]:
         """Return (n_rows,) finite scores, higher is better within a query."""
         return self.meta.score(self.base_scores(frame))
+
+    def _reads(self, modalities: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        """Return the modalities that each of the learned bases reads."""
+        blocks = {name: getattr(base, "blocks", ()) for name, base in self.bases.items()}
+        return {name: tuple(m for m in modalities if m in own) for name, own in blocks.items() if own}
 
     def pruned(self) -> Stack:
         """Return the stack without the bases that its meta-learner does not read."""

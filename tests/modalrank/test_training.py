@@ -133,7 +133,7 @@ def test_out_of_fold_bases_learn_from_all_but_the_folds_they_score(
     monkeypatch.setattr(oof, "LARGE", large)
     monkeypatch.setattr(training, "fit_base", remembering)
     bases = base_set(config, form.model_before("valid"), queries.frame)
-    scored = training._out_of_fold(bases, queries, config, str)
+    scored = training.scored_out_of_fold(bases, queries, config, str)
     for number, held in enumerate(parts):
         (expected,) = np.nonzero(~np.isin(queries.folds, held))
         for codes in learned[number * len(bases.bases) : (number + 1) * len(bases.bases)]:
@@ -148,7 +148,7 @@ def test_first_window_of_a_forward_scheme_is_judged_by_nobody(log_world):
     form = form_of(log_world, "labels.method=forward", "labels.folds=3", "protocol=strict")
     queries, config = form.training(), form.config
     bases = base_set(config, form.model_before("valid"), queries.frame)
-    scored = training._out_of_fold(bases, queries, config, str)
+    scored = training.scored_out_of_fold(bases, queries, config, str)
     expected = [only(queries.lists[fold]).items for fold in (1, 2)]
     np.testing.assert_array_equal(scored.items, np.concatenate(expected))
 
