@@ -21,7 +21,7 @@ from ensembles.linear_stack import LinearStack
 from ensembles.meta import MetaLearner, read_state
 from ensembles.meta_features import normalised_features
 from ensembles.reserve import Reserve
-from ensembles.samplers import Draw, Sampler, apply_draw, make_sampler
+from ensembles.samplers import SAMPLERS, Draw, Sampler, apply_draw, make_sampler
 from ensembles.score_frame import ScoreFrame
 from ensembles.tuned_fusion import TunedFusion
 from features.errors import ConfigError, DataError
@@ -29,6 +29,7 @@ from features.per_query import average_ranks, min_max, z_scores
 
 __all__ = [
     "LADDER",
+    "SAMPLERS",
     "AverageStack",
     "BestSingle",
     "Draw",

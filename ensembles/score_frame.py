@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from features.frame import BoolArray, FloatArray, IntArray, rows_of_queries
 from features.per_query import Normalised, normalise
 
+# What is known of every item and user beside the scores.
+POPULARITY = "behaviour.log_popularity"
+ACTIVITY = "context.log_activity"
+
 
 @dataclass(frozen=True)
 class ScoreFrame:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ensembles import LADDER, make_meta, make_sampler
+from ensembles import LADDER, SAMPLERS, make_meta, make_sampler
+from ensembles.samplers import NATURAL
 from features.builder import CONTEXT
 from features.encoders import ENCODERS, make_encoder
 from features.errors import ConfigError
@@ -37,6 +38,8 @@ FUSED = {
 }
 # What it adds where `neural` asks for it.
 NEURAL = {"fused_transformer": ("transformer", None)}
+# The sampler that is chosen on validation.
+AUTO = "auto"
 Files = str | list[str]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -200,9 +203,17 @@ class EnsembleConfig(_Strict):
     reserve: int = Field(
         8, ge=0, description="most of the first k places that may be kept for items without an interaction"
     )
-    sampling: Literal["natural", "pattern_balanced"] = "pattern_balanced"
+    sampling: str = Field(
+        AUTO,
+        description=f"what draws the queries to learn from: auto, {', '.join(SAMPLERS)}, or some joined by +",
+    )
     sampling_params: dict[str, Scalar] = {}
     bootstrap_draws: int = Field(2000, ge=100)
+
+    @property
+    def drawn_by(self) -> str:
+        """The sampler by name; under auto the natural one, until another one is chosen."""
+        return NATURAL if self.sampling == AUTO else self.sampling
 
     @model_validator(mode="after")
     def _starts_single(self) -> EnsembleConfig:
@@ -364,7 +375,9 @@ def _check_parameters(config: Config) -> None:
         make_ranker(base.family, objective=base.objective, params=base.given)
     for name, params in config.ensemble.params.items():
         make_meta(name, params=params)
-    make_sampler(config.ensemble.sampling, config.ensemble.sampling_params)
+    if config.ensemble.sampling == AUTO and config.ensemble.sampling_params:
+        raise ConfigError("ensemble.sampling_params: auto takes none", fix="name a sampler, or remove them")
+    make_sampler(config.ensemble.drawn_by, config.ensemble.sampling_params)
 
 
 def dump_config(config: Config) -> str:

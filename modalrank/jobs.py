@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +19,7 @@ from modalrank.evaluation import Slice
 from modalrank.forms import make_form
 from modalrank.lists import Held
 from modalrank.plots import figures
+from modalrank.sampling_choice import SamplerTrial
 from modalrank.scoring import Fresh, refreshed
 from modalrank.store import URI_VARIABLE, fetch_model, open_store, require_store, tracking_uri
 from modalrank.tracking import Record, record
@@ -101,6 +102,7 @@ def training_summary(result: TrainResult, recorded: Record) -> dict[str, Any]:
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
         "leaderboard": [asdict(standing) for standing in result.standings],
         "slices": [asdict(part) for part in result.slices],
+        "samplers": [asdict(trial) for trial in result.samplers],
         "ceilings": result.ceilings,
         "bad_media": [bad._asdict() for bad in result.encodings.bad],
         "seconds": result.seconds,
@@ -119,6 +121,8 @@ def show_training(result: TrainResult, recorded: Record) -> None:
         ["name", "role", "validation", "test", "gate"],
         rows,
     )
+    if result.samplers:
+        _show_samplers(result.samplers, k)
     _show_metrics("Test", result.metrics, result.slices)
     left_out = len(result.test.every_query) - result.metrics[f"ndcg@{k}"].n
     out.print(f"{left_out} test queries have no positive and are left out.")
@@ -133,6 +137,20 @@ def show_training(result: TrainResult, recorded: Record) -> None:
     given = "--users" if result.model.retrievers else "--candidates"
     arguments = f"--model models:/{recorded.model}@challenger {given} FILE --out DIR"
     out.print(f"Next: {command('modalrank')} score {arguments}", markup=False, soft_wrap=True)
+
+
+def _show_samplers(samplers: Sequence[SamplerTrial], k: int) -> None:
+    rows = []
+    for trial in samplers:
+        worst = trial.worst
+        slice_words = "" if worst is None else f"{worst.mean:.4f} {worst.name}, n={worst.n}"
+        name = f"{trial.named}{' *' if trial.chosen else ''}"
+        rows.append([name, _interval(trial.ndcg), _interval(trial.gain), slice_words])
+    show_table(
+        f"Samplers of {samplers[0].rung}, NDCG@{k} on validation (* chosen)",
+        ["sampler", "mean", "gain over the ladder before", "worst slice"],
+        rows,
+    )
 
 
 def show_evaluation(evaluation: Evaluation) -> None:

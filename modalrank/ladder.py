@@ -11,24 +11,26 @@ from ensembles import (
     MetaLearner,
     Reserve,
     ScoreFrame,
-    apply_draw,
     climb,
     make_meta,
-    make_sampler,
     paired_bootstrap,
 )
 from ensembles.gate import Step
 from ensembles.meta import teaching_queries
+from ensembles.samplers import NATURAL, sample
 from ensembles.score_frame import concatenate
 from features.frame import IntArray, rows_of_queries
 from features.retrievers import BEHAVIOUR
 from features.splits import query_folds
-from modalrank.config import Config
+from modalrank.config import AUTO, Config
 from modalrank.evaluation import Scored, Values
 from modalrank.reserve_choice import choose_reserve
+from modalrank.sampling_choice import Fitted, SamplerTrial, choose_sampler
 
 # Parts of the judging queries: what is fitted on the others is judged on each.
 N_PARTS = 3
+# Rungs that give no base a weight, and so cannot be made to hear one modality more than another.
+UNWEIGHED = ("best_single", "rank_fusion")
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,15 @@ class Ladder:
         Name to its (n_rows,) scores of the judging queries, each from a fit that did not see the query.
     chosen, steps
         The rung that the gate chose, and its comparisons.
+    samplers
+        What was tried where the sampler was chosen.
     """
 
     metas: dict[str, MetaLearner]
     scores: dict[str, Values]
     chosen: str
     steps: list[Step]
+    samplers: tuple[SamplerTrial, ...] = ()
 
 
 def fit_ladder(
@@ -56,31 +61,68 @@ def fit_ladder(
 ) -> Ladder:
     """Fit every rung and climb as far as the gate allows.
 
-    Meta-learners that learn a model are fitted on the out-of-fold queries `learned`, drawn by the sampler of
-    the config. Those that only choose settings are fitted on the judging queries: held-out interactions can
-    follow another distribution than hidden training ones. They are judged by cross-fitting. Without
-    `learned` the judging queries are out of fold themselves, and all rungs learn from them. For judged
-    lists, where out-of-fold and held-out queries are alike, settings are chosen on both.
+    Meta-learners that learn a model are fitted on the out-of-fold queries `learned`. Those that only choose
+    settings are fitted on the judging queries: held-out interactions can follow another distribution than
+    hidden training ones. They are judged by cross-fitting. Without `learned` the judging queries are out of
+    fold themselves, and all rungs learn from them. For judged lists, where out-of-fold and held-out queries
+    are alike, settings are chosen on both. All of them are fitted on what the sampler of the config draws
+    from their queries; under `auto` the ladder is climbed with the queries as they are, and then the sampler
+    is chosen for the rung that was reached.
     """
     # What is derived from the frame on the way goes with this copy of it.
     judge = replace(judge, frame=replace(judge.frame))
     both = learned if config.data.form == "judged" else None
+
+    def fitted(told: Config, name: str) -> Fitted:
+        meta = _made(told, name)
+        if meta.settings_only or learned is None:
+            crossed = _cross_fitted(told, name, judge.frame, both)
+            return Fitted(_fit(told, meta, _joined(judge.frame, both)), crossed)
+        meta = _fit(told, meta, learned)
+        return Fitted(meta, meta.score(judge.frame))
+
     metas: dict[str, MetaLearner] = {}
     scores: dict[str, Values] = {}
     for name in config.ensemble.ladder:
         say(f"meta-learner {name}")
-        meta = _made(config, name)
-        if meta.settings_only or learned is None:
-            scores[name] = _cross_fitted(config, name, judge.frame, both)
-            metas[name] = _fit(config, meta, _joined(judge.frame, both))
-        else:
-            metas[name] = _fit(config, meta, learned)
-            scores[name] = metas[name].score(judge.frame)
+        metas[name], scores[name] = fitted(config, name)
     k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
     rungs = [(name, judge.ndcg(values, k)) for name, values in scores.items()]
     chosen, steps = climb(rungs, n_draws=draws, seed=config.seed)
     ladder = Ladder(metas, scores, chosen, steps)
+    if config.ensemble.sampling == AUTO:
+        ladder = _with_sampler(config, ladder, judge, fitted, say)
     return _with_reserve(config, ladder, judge) if BEHAVIOUR in judge.frame.modalities else ladder
+
+
+def _with_sampler(
+    config: Config,
+    ladder: Ladder,
+    judge: Scored,
+    fitted: Callable[[Config, str], Fitted],
+    say: Callable[[str], None],
+) -> Ladder:
+    """Refit the rung that was reached, or the best one with weights, by every sampler, and keep the best."""
+    k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
+    weighing = [name for name in ladder.scores if name not in UNWEIGHED]
+    if not weighing:
+        return ladder
+    means = {name: float(np.nanmean(judge.ndcg(ladder.scores[name], k))) for name in weighing}
+    rung = ladder.chosen if ladder.chosen in weighing else max(weighing, key=lambda name: means[name])
+    before = ladder.scores[ladder.chosen]
+    found, trials = choose_sampler(config, rung, before, judge, fitted, say)
+    if found is None:
+        return replace(ladder, samplers=trials)
+    difference = paired_bootstrap(judge.ndcg(found.scores, k), judge.ndcg(before, k), draws, config.seed)
+    mean = float(np.nanmean(judge.ndcg(found.scores, k)))
+    step = Step(rung, mean, f"{ladder.chosen}, {NATURAL}", difference, accepted=True)
+    return Ladder(
+        ladder.metas | {rung: found.meta},
+        ladder.scores | {rung: found.scores},
+        rung,
+        [*ladder.steps, step],
+        trials,
+    )
 
 
 def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
@@ -98,6 +140,7 @@ def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
         ladder.scores | {Reserve.name: choice.scores},
         Reserve.name,
         [*ladder.steps, step],
+        ladder.samplers,
     )
 
 
@@ -108,7 +151,7 @@ def _made(config: Config, name: str) -> MetaLearner:
 
 
 def fit_rung(config: Config, name: str, frame: ScoreFrame) -> MetaLearner:
-    """Fit a meta-learner of the ladder, on what the sampler draws if it learns a model."""
+    """Fit a meta-learner of the ladder on what the sampler draws."""
     return _fit(config, _made(config, name), frame)
 
 
@@ -120,10 +163,10 @@ def cross_parts(frame: ScoreFrame, seed: int) -> Iterator[tuple[IntArray, IntArr
 
 
 def _fit(config: Config, meta: MetaLearner, frame: ScoreFrame) -> MetaLearner:
-    if meta.settings_only:
+    ensemble = config.ensemble
+    if ensemble.drawn_by == NATURAL:
         return meta.fit(frame)
-    sampler = make_sampler(config.ensemble.sampling, config.ensemble.sampling_params)
-    return meta.fit(apply_draw(frame, sampler(frame, np.random.default_rng(config.seed))))
+    return meta.fit(sample(frame, ensemble.drawn_by, ensemble.sampling_params, config.seed))
 
 
 def _cross_fitted(config: Config, name: str, frame: ScoreFrame, extra: ScoreFrame | None) -> Values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +10,19 @@ import numpy as np
 from ensembles import MetaLearner, Reserve, make_meta
 from ensembles.meta import teaching_queries
 from ensembles.reserve import Places, activity_of, new_rows
+from ensembles.score_frame import ACTIVITY
 from features.frame import BoolArray
 from features.retrievers import BEHAVIOUR
 from modalrank.config import Config
 from modalrank.evaluation import Scored, Values
 from rankers.metrics import rank_order
 
-ACTIVITY = "context.log_activity"
 # Places are kept for these shares of the users, the most active ones.
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05)
-# Share of NDCG@k and of recall@k that places for new items may cost.
+# Share of NDCG@k and of recall@k that places for new items may cost, and how sure of that one has to be:
+# standard errors between the mean and its lower bound of 95%, one-sided.
 MOST_COST = 0.02
+ERRORS = 1.645
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,20 @@ def _shares(activity: Values, n_unreached: int) -> Iterator[tuple[float, BoolArr
 
 def _value(before: _Lists, kept: _Lists, active: BoolArray) -> tuple[float, float] | None:
     """Return the liked new items shown and the NDCG, or None where it costs too much or finds no more."""
-
-    def mean(of: Callable[[_Lists], Values]) -> tuple[float, float]:
-        values = np.where(active, of(kept), of(before))
-        return float(np.nanmean(values)), float(np.nanmean(of(before)))
-
-    ndcg, recall = mean(lambda lists: lists.ndcg), mean(lambda lists: lists.recall)
+    ndcg, recall = (
+        np.where(active, after, without)
+        for after, without in ((kept.ndcg, before.ndcg), (kept.recall, before.recall))
+    )
     found = float(np.where(active, kept.found, before.found).sum())
-    affordable = all(after >= (1.0 - MOST_COST) * without for after, without in (ndcg, recall))
-    return (found, ndcg[0]) if affordable and found > before.found.sum() else None
+    affordable = _affordable(ndcg, before.ndcg) and _affordable(recall, before.recall)
+    return (found, float(np.nanmean(ndcg))) if affordable and found > before.found.sum() else None
+
+
+def _affordable(after: Values, before: Values) -> bool:
+    """Tell whether (n,) values surely cost at most MOST_COST of what was there before."""
+    beyond = after - (1.0 - MOST_COST) * before
+    counted = beyond[~np.isnan(beyond)]
+    return bool(counted.mean() >= ERRORS * counted.std() / np.sqrt(len(counted)))
 
 
 def _among_first(scores: Values, judge: Scored, k: int) -> BoolArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -19,6 +19,7 @@ from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config, dump_config
 from modalrank.drift import Reference
 from modalrank.promotion.frozen import freeze
+from modalrank.sampling_choice import SamplerTrial
 from modalrank.store import quiet_mlflow, tracking_uri
 from modalrank.training import TrainResult
 from rankers.transformer_ranker import LIBRARIES as NEURAL_LIBRARIES
@@ -104,6 +105,7 @@ def _log_facts(client: MlflowClient, run_id: str, config: Config, result: TrainR
     params = [Param(key, value[:6000]) for key, value in _flat(config.model_dump(mode="json"))]
     tags = [
         RunTag("chosen", result.chosen),
+        *(RunTag("sampling", trial.named) for trial in result.samplers if trial.chosen),
         RunTag("git_commit", _git_commit() or "not in a git work tree"),
         RunTag("python", platform.python_version()),
     ]
@@ -114,6 +116,8 @@ def _log_facts(client: MlflowClient, run_id: str, config: Config, result: TrainR
     mlflow.log_dict({"trials": [asdict(trial) for trial in result.trials]}, "retriever_trials.json")
     mlflow.log_text(leaderboard_table(result).write_csv(), "leaderboard.csv")
     mlflow.log_text(slice_table(result).write_csv(), "slices.csv")
+    if result.samplers:
+        mlflow.log_text(sampler_table(result.samplers).write_csv(), "samplers.csv")
     if result.encodings.bad:
         mlflow.log_text(pl.DataFrame(result.encodings.bad, orient="row").write_csv(), "bad_media.csv")
 
@@ -127,6 +131,23 @@ def leaderboard_table(result: TrainResult) -> pl.DataFrame:
             if interval is not None:
                 row |= {split: interval.mean, f"{split}_low": interval.low, f"{split}_high": interval.high}
         rows.append(row | {"gate": s.note})
+    return pl.DataFrame(rows)
+
+
+def sampler_table(samplers: Sequence[SamplerTrial]) -> pl.DataFrame:
+    """Return every sampler that was tried, with its mean, its paired gain and its worst slice."""
+    rows = []
+    for trial in samplers:
+        row: dict[str, Any] = {
+            "sampler": trial.sampler,
+            "params": json.dumps(dict(trial.params)),
+            "rung": trial.rung,
+        }
+        for name, value in (("ndcg", trial.ndcg), ("gain", trial.gain)):
+            row |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+        if trial.worst is not None:
+            row |= {f"worst_{name}": value for name, value in asdict(trial.worst).items()}
+        rows.append(row | {"chosen": trial.chosen})
     return pl.DataFrame(rows)
 
 

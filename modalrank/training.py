@@ -14,6 +14,7 @@ import numpy as np
 from ensembles import MetaLearner, ScoreFrame, make_meta
 from ensembles.gate import Interval, Step, bootstrap_mean
 from ensembles.oof import fit_base, oof_parts, without_folds
+from ensembles.score_frame import ACTIVITY, POPULARITY
 from ensembles.score_frame import concatenate as concatenate_scores
 from ensembles.stack import Stack
 from features.builder import CONTEXT as CONTEXT_BLOCK
@@ -37,13 +38,14 @@ from modalrank.evaluation import (
 from modalrank.forms import JudgedForm, LogForm, make_form
 from modalrank.ladder import fit_ladder
 from modalrank.lists import Held, Lists, Training
+from modalrank.sampling_choice import SamplerTrial
 from rankers.protocol import Ranker
 from tuning.grids import Trial
 
 logger = logging.getLogger(__name__)
 
 QUERIES_AT_ONCE = 500
-CONTEXT = ("behaviour.log_popularity", "context.log_activity")
+CONTEXT = (POPULARITY, ACTIVITY)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class TrainResult:
         All bases under the chosen meta-learner, in the state that scored the test.
     valid, test
         Base scores of the held-out splits; `test_scores` and `valid_scores` add the meta-learners'.
+    samplers
+        What was tried where the sampler was chosen, and the choice.
     metrics
         Test metrics of the chosen ensemble.
     ceilings
@@ -76,6 +80,7 @@ class TrainResult:
     test_scores: dict[str, Values]
     standings: list[Standing]
     steps: list[Step]
+    samplers: tuple[SamplerTrial, ...]
     metrics: dict[str, Interval]
     slices: list[Slice]
     ceilings: dict[str, float]
@@ -160,6 +165,7 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
             test_scores=test_scores,
             standings=leaderboard(valid_ndcg, test_ndcg, roles, ladder.chosen, ladder.steps, draws),
             steps=ladder.steps,
+            samplers=ladder.samplers,
             metrics={name: bootstrap_mean(values, draws) for name, values in every.items()},
             slices=slices_of(form, model, test, test_scores[ladder.chosen], k),
             ceilings=form.ceilings() if isinstance(form, LogForm) else {},

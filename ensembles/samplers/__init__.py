@@ -23,6 +23,7 @@ from ensembles.score_frame import ScoreFrame
 from features.errors import ConfigError
 
 __all__ = [
+    "NATURAL",
     "SAMPLERS",
     "Draw",
     "Sampler",
@@ -36,11 +37,14 @@ __all__ = [
     "pattern_balanced",
     "raking",
     "sample",
+    "sampler_defaults",
     "shapley",
 ]
 
+NATURAL = "natural"
+
 SAMPLERS: Mapping[str, Callable[..., Sampler]] = {
-    "natural": lambda: natural,
+    NATURAL: lambda: natural,
     "class_balanced": lambda: class_balanced,
     "pattern_balanced": pattern_balanced,
     "modality_dropout": modality_dropout,
@@ -76,6 +80,11 @@ def make_sampler(name: str, params: Mapping[str, object] | None = None) -> Sampl
             fix="put the sampler that the parameter belongs to before it",
         )
     return compose(*(_made(part, own[part]) for part in names))
+
+
+def sampler_defaults(name: str) -> dict[str, float]:
+    """Return the parameters of a sampler and their defaults."""
+    return {key: each.default for key, each in inspect.signature(SAMPLERS[name]).parameters.items()}
 
 
 def sample(frame: ScoreFrame, name: str, params: Mapping[str, object] | None, seed: int) -> ScoreFrame:

@@ -14,13 +14,11 @@ from ensembles.samplers.draw import (
     systematic,
     trainable,
 )
-from ensembles.score_frame import ScoreFrame
+from ensembles.score_frame import ACTIVITY, POPULARITY, ScoreFrame
 from features.frame import FloatArray, IntArray
 
 ROUNDS = 50
 BANDS = 4
-POPULARITY = "behaviour.log_popularity"
-ACTIVITY = "context.log_activity"
 
 
 def raking(tau: float = 0.5, clip: float = 5.0, per_user: float = 3.0) -> Sampler:

@@ -1,4 +1,4 @@
-"""Resampling by Shapley values: queries are repeated for the modalities that add least to them."""
+"""Resampling by Shapley values: queries are repeated for what a modality that lags behind adds to them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,11 @@ from ensembles.meta import teaching_queries
 from ensembles.samplers.draw import (
     Draw,
     Sampler,
-    best_positives,
     check_range,
-    drawn_rows,
-    spare_last_sources,
     systematic,
     trainable,
 )
 from ensembles.score_frame import ScoreFrame
-from features.frame import BoolArray, IntArray
 from features.retrievers import BEHAVIOUR
 from rankers.metrics import ndcg
 
@@ -40,29 +36,29 @@ Values = NDArray[np.float64]
 Game = Callable[[frozenset[str]], Values]
 
 
-def shapley(kappa: float = 1.0, k: int = 20, most: int = 2000, strength: float = 1.0) -> Sampler:
-    """Return the sampler that repeats queries for the modalities that add least to them.
+def shapley(kappa: float = 0.5, k: int = 20, most: int = 2000) -> Sampler:
+    """Return the sampler that repeats the queries to which a lagging modality adds most.
 
     After the sample-level modality valuation of Wei et al. (CVPR 2024). The value v_q(S) of a set of
     content modalities is the NDCG@k of query q when only they and behaviour can be seen, by a linear stack
     of the bases that read one modality, fitted to the frame. phi_qm is the Shapley value of modality m: all
     2^M sets up to 4 modalities, beyond that the mean over random permutations (Castro et al., Computers &
-    Operations Research 2009). To every query are added min(3, round(kappa max(0, mean phi of the dominant
-    modality - phi_qm) / sigma)) copies in which the other content modalities are hidden, sigma being the
-    standard deviation of all phi; none where the positive lacks m, and none of a modality that ranks the
-    queries whose positive has it no better than chance. Of all these versions as many rows are drawn as in
-    all queries once.
+    Operations Research 2009). A modality lags by the share 1 - mean phi_m / mean phi of the best one, and
+    every query gets min(3, round(kappa * lag_m * max(0, phi_qm) / sigma)) more copies for it, sigma being
+    the standard deviation of all phi; none of a modality that ranks the queries whose positive has it no
+    better than chance, which noise does not. Of all copies as many rows are drawn as in all queries once.
+
+    Wei et al. train encoders and repeat the samples to which a modality adds least. Here the encoders are
+    trained and weights are learned: such copies are the queries that the modality gets wrong.
 
     Parameters
     ----------
     kappa
-        Copies for a lag of one standard deviation.
+        Copies for a modality that adds nothing on average, of a query to which it adds one sigma.
     k
         Cutoff of the NDCG.
     most
         Queries that are valued, drawn at random where there are more; the others get no copy.
-    strength
-        Weight of a copy beside that of an original.
 
     Raises
     ------
@@ -72,27 +68,17 @@ def shapley(kappa: float = 1.0, k: int = 20, most: int = 2000, strength: float =
     check_range("shapley", "kappa", kappa, 0.0, 100.0)
     check_range("shapley", "k", k, 1, 1000)
     check_range("shapley", "most", most, 1, np.inf)
-    check_range("shapley", "strength", strength, 0.0, 10.0)
 
     def draw(frame: ScoreFrame, generator: np.random.Generator) -> Draw:
         queries, n_dropped = trainable(frame)
         content = content_modalities(frame)
-        copies = np.zeros((len(queries), len(content)), dtype=np.int64)
+        copies = np.ones(len(queries))
         if len(content) > 1 and len(teaching_queries(frame)):
             valued = np.sort(generator.permutation(len(queries))[: int(most)])
-            copies[valued] = _copies(frame.take_queries(queries[valued]), content, kappa, int(k), generator)
-        version = np.concatenate([np.arange(len(queries)), np.repeat(np.arange(len(queries)), copies.sum(1))])
-        alone = np.concatenate([np.full(len(queries), -1), _repeated_columns(copies)])
-        sizes = frame.group_sizes[queries][version]
-        budget = float(frame.group_sizes[queries].sum())
-        wanted = np.where(alone < 0, 1.0, strength)
-        drawn = systematic(wanted, alone, sizes, budget, generator)
-        positions = queries[version[drawn]]
-        hidden = _all_but(frame, positions, alone[drawn], content)
-        seen = frame.take_queries(positions)
-        return Draw.unweighted(
-            positions, n_dropped=n_dropped, hidden=spare_last_sources(seen, hidden, generator)
-        )
+            copies[valued] += _copies(frame.take_queries(queries[valued]), content, kappa, int(k), generator)
+        sizes = frame.group_sizes[queries]
+        drawn = systematic(copies, np.rint(copies).astype(np.int64), sizes, float(sizes.sum()), generator)
+        return Draw.unweighted(queries[drawn], n_dropped=n_dropped)
 
     return draw
 
@@ -138,19 +124,18 @@ def _marginal(game: Game, players: tuple[str, ...], order: tuple[str, ...]) -> V
 
 def _copies(
     frame: ScoreFrame, content: tuple[str, ...], kappa: float, k: int, generator: np.random.Generator
-) -> IntArray:
-    """Return the (n_queries, n_content) copies of each query in which a modality is alone."""
+) -> Values:
+    """Return the (n_queries,) further copies of each query."""
     phi = shapley_values(_game(frame, content, k), content, generator)
-    dominant = int(phi.mean(axis=0).argmax())
-    lag = np.maximum(0.0, phi[:, dominant].mean() - phi) / max(float(phi.std()), 1e-12)
-    copies = np.minimum(MOST_COPIES, np.rint(kappa * lag)).astype(np.int64)
-    positives = best_positives(frame, np.arange(frame.n_queries), generator)
-    has = frame.present[positives][:, [frame.modalities.index(name) for name in content]]
+    mean = phi.mean(axis=0)
+    lag = np.clip(1.0 - mean / max(float(mean.max()), 1e-12), 0.0, 1.0)
+    each = np.rint(kappa * lag * np.maximum(0.0, phi) / max(float(phi.std()), 1e-12))
+    copies = np.minimum(MOST_COPIES, each)
     for column, name in enumerate(content):
-        if column == dominant or not _beats_chance(frame, name, has[:, column], k, generator):
+        if copies[:, column].any() and not _beats_chance(frame, name, k, generator):
             copies[:, column] = 0
-    wanted: IntArray = copies * has
-    return wanted
+    total: Values = copies.sum(axis=1)
+    return total
 
 
 def _game(frame: ScoreFrame, content: tuple[str, ...], k: int) -> Game:
@@ -169,16 +154,13 @@ def _game(frame: ScoreFrame, content: tuple[str, ...], k: int) -> Game:
     return value
 
 
-def _beats_chance(
-    frame: ScoreFrame, modality: str, has: BoolArray, k: int, generator: np.random.Generator
-) -> bool:
+def _beats_chance(frame: ScoreFrame, modality: str, k: int, generator: np.random.Generator) -> bool:
     """Tell whether the modality's best base ranks the candidates that have it better than chance does.
 
-    Only queries whose positive has the modality count, and only candidates that have it: that they have it
-    may be worth something, but it is not what the modality says.
+    Only candidates that have the modality are ranked, and so only queries with a positive that has it count:
+    that they have it may be worth something, but it is not what the modality says.
     """
-    column = frame.modalities.index(modality)
-    part = frame.take_rows(frame.present[:, column]).take_queries(np.flatnonzero(has))
+    part = frame.take_rows(frame.present[:, frame.modalities.index(modality)])
     own = [number for number, base in enumerate(frame.bases) if frame.base_modality.get(base) == modality]
     chance = np.mean(
         [ndcg(generator.random(len(part.labels)), part.labels, part.offsets, k) for _ in range(ORDERS)],
@@ -187,19 +169,3 @@ def _beats_chance(
     values = [ndcg(part.scores[:, number], part.labels, part.offsets, k) for number in own]
     best = max(values, key=lambda each: float(np.nansum(each)))
     return paired_bootstrap(best, chance, n_draws=500).low > 0
-
-
-def _repeated_columns(copies: IntArray) -> IntArray:
-    """Return the column of every copy, query by query."""
-    columns = np.tile(np.arange(copies.shape[1]), len(copies))
-    return np.repeat(columns, copies.ravel())
-
-
-def _all_but(frame: ScoreFrame, positions: IntArray, alone: IntArray, content: tuple[str, ...]) -> BoolArray:
-    """Return the (n_drawn_rows, n_modalities) mask that leaves content modality `alone` of each query."""
-    names = np.array(frame.modalities)
-    is_content = np.isin(names, content)
-    masks = np.stack([is_content & (names != name) for name in content] + [np.zeros(len(names), dtype=bool)])
-    sizes = frame.group_sizes[positions]
-    mask: BoolArray = np.repeat(masks[alone], sizes, axis=0)
-    return mask & frame.present[drawn_rows(frame, positions)]

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ensembles import make_meta
+from ensembles.samplers import NATURAL, sampler_defaults
 from features.encoders import make_encoder
 from features.retrievers.kinds import FITS, ITEM_MODELS
 from modalrank.config import BaseConfig, Config
+from modalrank.ladder import UNWEIGHED
 from modalrank.retriever_config import RetrieverConfig, default_retrievers
 from modalrank.tuning_job.command import Part
 from rankers.registry import make_ranker
@@ -28,8 +30,6 @@ from tuning.spaces import (
     settings_of,
 )
 
-SAMPLER_DEFAULTS = {"tau": 0.5, "clip": 5.0, "beta": 0.7}
-
 
 def with_base(spec: BaseConfig, trial: Suggests) -> BaseConfig:
     """Return a base with the parameters that a trial suggests."""
@@ -45,7 +45,7 @@ def base_defaults(spec: BaseConfig) -> dict[str, Value]:
 def with_ensemble(config: Config, trial: Suggests) -> tuple[Config, str]:
     """Return the config with the meta-learner's and the sampler's parameters, and the meta-learner's name.
 
-    The sampler is only asked for where the meta-learner learns from what it draws.
+    The sampler is only asked for where the meta-learner gives weights, which are learned from what it draws.
     """
     ensemble = config.ensemble
     name = str(trial.suggest_categorical("meta", tuple(ensemble.ladder)))
@@ -53,7 +53,7 @@ def with_ensemble(config: Config, trial: Suggests) -> tuple[Config, str]:
     params = META_LEARNERS[name](Scoped(trial, f"{name}."))
     if params:
         changed["params"] = {**ensemble.params, name: {**ensemble.params.get(name, {}), **params}}
-    if not make_meta(name).settings_only:
+    if name not in UNWEIGHED:
         sampler = str(trial.suggest_categorical("sampling", tuple(SAMPLERS)))
         drawn = SAMPLERS[sampler](Scoped(trial, f"{sampler}."))
         kept = ensemble.sampling_params if sampler == ensemble.sampling else {}
@@ -64,8 +64,10 @@ def with_ensemble(config: Config, trial: Suggests) -> tuple[Config, str]:
 def ensemble_defaults(config: Config) -> list[dict[str, Value]]:
     """Return the setting of every rung of the ladder that nobody has tuned."""
     ensemble = config.ensemble
-    values: dict[str, Value] = {"sampling": ensemble.sampling}
-    values |= _scoped("pattern_balanced.", SAMPLER_DEFAULTS)
+    known = ensemble.drawn_by in SAMPLERS
+    values: dict[str, Value] = {"sampling": ensemble.drawn_by if known else NATURAL}
+    for sampler in SAMPLERS:
+        values |= _scoped(f"{sampler}.", sampler_defaults(sampler))
     values |= _scoped(f"{ensemble.sampling}.", ensemble.sampling_params)
     found = []
     for name in ensemble.ladder:

@@ -150,8 +150,10 @@ def test_config_that_contradicts_itself_is_refused(raw, words):
             "the grid of 'l2' is empty",
         ),
         ({**WITH_ITEMS, "modalities": {"image": {**VECTOR, "params": {"dim": 0}}}}, "vectors: dim: got 0"),
-        ({"ensemble": {"sampling_params": {"tua": 1}}}, "got parameter 'tua'"),
-        ({"ensemble": {"sampling_params": {"tau": 2}}}, "tau"),
+        ({"ensemble": {"sampling": "raking", "sampling_params": {"tua": 1}}}, "got parameter 'tua'"),
+        ({"ensemble": {"sampling": "raking", "sampling_params": {"tau": 2}}}, "raking: got tau=2"),
+        ({"ensemble": {"sampling": "natural+shuffle"}}, "got sampler 'shuffle'"),
+        ({"ensemble": {"sampling_params": {"tau": 1}}}, "auto takes none"),
     ],
 )
 def test_parameters_are_checked_before_anything_runs(raw, words):

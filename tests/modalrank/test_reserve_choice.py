@@ -65,7 +65,8 @@ def test_no_more_places_than_asked() -> None:
 @pytest.mark.parametrize(
     ("both", "chosen"),
     # One of `both` loses its second place: 0.39 of its NDCG@2 and half of its recall@2.
-    [(0, "reserve"), (7, "reserve"), (8, "best_single")],
+    # Seven would cost 2% of recall on average; that 3 do not is not sure.
+    [(0, "reserve"), (2, "reserve"), (3, "best_single")],
 )
 def test_places_may_cost_little_of_recall_too(both: int, chosen: str) -> None:
     relevant = [[0, 1]] * both + [[0]] * (130 - both) + [[2]]

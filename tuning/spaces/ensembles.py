@@ -54,6 +54,27 @@ def pattern_balanced(trial: Suggests) -> dict[str, Value]:
     }
 
 
+def modality_dropout(trial: Suggests) -> dict[str, Value]:
+    """Return the parameters of the sampler that hides modalities."""
+    return {
+        "rate": trial.suggest_float("rate", 0.05, 0.7),
+        "copies": trial.suggest_float("copies", 0.2, 4.0, log=True),
+    }
+
+
+def shapley(trial: Suggests) -> dict[str, Value]:
+    """Return the parameter of the sampler that repeats queries for what a lagging modality adds."""
+    return {"kappa": trial.suggest_float("kappa", 0.1, 3.0, log=True)}
+
+
+def raking(trial: Suggests) -> dict[str, Value]:
+    """Return the parameters of the sampler that balances activity, popularity and patterns at once."""
+    return {
+        "tau": trial.suggest_float("tau", 0.0, 1.0),
+        "clip": trial.suggest_float("clip", 1.0, 20.0, log=True),
+    }
+
+
 META_LEARNERS: Mapping[str, Space] = {
     "best_single": nothing,
     "rank_fusion": rank_fusion,
@@ -63,4 +84,11 @@ META_LEARNERS: Mapping[str, Space] = {
     "lambdamart": lambdamart,
     "average": nothing,
 }
-SAMPLERS: Mapping[str, Space] = {"natural": nothing, "pattern_balanced": pattern_balanced}
+SAMPLERS: Mapping[str, Space] = {
+    "natural": nothing,
+    "class_balanced": nothing,
+    "pattern_balanced": pattern_balanced,
+    "modality_dropout": modality_dropout,
+    "shapley": shapley,
+    "raking": raking,
+}

@@ -1,0 +1,126 @@
+"""Which sampler draws the queries that the chosen meta-learner learns from, and how strongly it samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from ensembles import MetaLearner
+from ensembles.gate import Interval, bootstrap_mean, paired_bootstrap
+from ensembles.samplers import NATURAL
+from ensembles.slices import WorstSlice, positive_slices, worst_slice
+from modalrank.config import Config
+from modalrank.evaluation import Scored, Values
+
+# NDCG@k that a sampler must not surely cost: the lower bound of its paired difference is above minus this.
+MARGIN = 0.002
+
+
+class Fitted(NamedTuple):
+    """A meta-learner, and its (n_rows,) scores of the judging queries by fits that did not see them."""
+
+    meta: MetaLearner
+    scores: Values
+
+
+@dataclass(frozen=True)
+class SamplerTrial:
+    """A sampler at one strength, judged on the queries that choose.
+
+    Attributes
+    ----------
+    sampler, params
+        The sampler by name, `natural` for the ladder as it stood before.
+    rung
+        The meta-learner that learned from what it drew.
+    ndcg, gain
+        Mean NDCG@k, and its paired difference to that of the ladder before.
+    worst
+        The slice with the lowest mean.
+    chosen
+        The ensemble has it.
+    """
+
+    sampler: str
+    params: Mapping[str, Any]
+    rung: str
+    ndcg: Interval
+    gain: Interval
+    worst: WorstSlice | None
+    chosen: bool = False
+
+    @property
+    def named(self) -> str:
+        """The sampler with its parameters."""
+        return " ".join([self.sampler, *(f"{name}={value}" for name, value in self.params.items())])
+
+
+def strengths(k: int) -> tuple[tuple[str, dict[str, float]], ...]:
+    """Return the samplers and the strengths that are tried, `k` being the cutoff of the NDCG."""
+    return (
+        ("class_balanced", {}),
+        ("pattern_balanced", {"tau": 0.5}),
+        ("pattern_balanced", {"tau": 0.0}),
+        ("modality_dropout", {"rate": 0.2}),
+        ("modality_dropout", {"rate": 0.4}),
+        ("shapley", {"kappa": 0.25, "k": k}),
+        ("shapley", {"kappa": 0.5, "k": k}),
+        ("raking", {"tau": 0.5}),
+        ("pattern_balanced+modality_dropout", {"modality_dropout.rate": 0.2}),
+    )
+
+
+def choose_sampler(
+    config: Config,
+    rung: str,
+    before: Values,
+    judge: Scored,
+    fitted: Callable[[Config, str], Fitted],
+    say: Callable[[str], None],
+) -> tuple[Fitted | None, tuple[SamplerTrial, ...]]:
+    """Return the rung fitted by the sampler with the best mean NDCG@k over a floor, and all that was tried.
+
+    The floor is the worst slice without sampling: only a sampler with a better worst slice (which may be
+    another one) is taken, and only if its mean NDCG@k is surely not lower by more than MARGIN.
+
+    Parameters
+    ----------
+    before
+        (n_rows,) scores of the ladder as it stands.
+    fitted
+        Fits and scores a rung under a config.
+
+    Returns
+    -------
+    fitted, trials
+        None where no sampler is taken.
+    """
+    k, draws, seed = config.ensemble.k, config.ensemble.bootstrap_draws, config.seed
+    slices = positive_slices(judge.frame)
+    without = judge.ndcg(before, k)
+
+    def tried(name: str, params: Mapping[str, Any], scores: Values) -> SamplerTrial:
+        values = judge.ndcg(scores, k)
+        gain = paired_bootstrap(values, without, draws, seed)
+        worst = worst_slice(judge.frame, scores, slices, k)
+        return SamplerTrial(name, params, rung, bootstrap_mean(values, draws, seed), gain, worst)
+
+    natural = tried(NATURAL, {}, before)
+    trials, best, found = [natural], natural, None
+    for name, params in strengths(k) if natural.worst is not None else ():
+        say(f"sampler {name}")
+        drawn = {"sampling": name, "sampling_params": params}
+        told = config.model_copy(update={"ensemble": config.ensemble.model_copy(update=drawn)})
+        one = fitted(told, rung)
+        trial = tried(name, params, one.scores)
+        trials.append(trial)
+        if _admissible(trial, natural) and (found is None or trial.ndcg.mean > best.ndcg.mean):
+            best, found = trial, one
+    return found, tuple(replace(trial, chosen=trial is best) for trial in trials)
+
+
+def _admissible(trial: SamplerTrial, natural: SamplerTrial) -> bool:
+    if trial.worst is None or natural.worst is None:
+        return False
+    return trial.gain.low > -MARGIN and trial.worst.mean > natural.worst.mean

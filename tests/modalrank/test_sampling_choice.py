@@ -1,0 +1,78 @@
+"""Which sampler is taken, on queries of which it is known what sampling does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from modalrank import sampling_choice
+from modalrank.config import Config
+from modalrank.evaluation import Scored
+from modalrank.ladder import fit_ladder
+from modalrank.sampling_choice import MARGIN, Fitted, choose_sampler
+from tests.ensembles.samplers.test_imbalance import halves
+
+CONFIG = Config.model_validate({"threads": 1, "ensemble": {"k": 10, "bootstrap_draws": 200}})
+JUDGE = halves(300, 1)
+TRUTH = JUDGE.labels.astype(np.float64)
+HAS_IMAGE = np.repeat(JUDGE.present[JUDGE.labels > 0, 1], JUDGE.group_sizes)
+
+
+def scored(*, with_image: float, without: float) -> np.ndarray:
+    """Scores that rank a share of the queries right, by whether the positive has an image."""
+    generator = np.random.default_rng(0)
+    lucky = np.repeat(generator.random(300), JUDGE.group_sizes) < np.where(HAS_IMAGE, with_image, without)
+    return np.where(lucky, TRUTH, -TRUTH)
+
+
+def chosen_among(monkeypatch: pytest.MonkeyPatch, outcomes: Mapping[str, np.ndarray]) -> str | None:
+    """Return the sampler that is taken where a rung fitted by each has these scores."""
+    monkeypatch.setattr(sampling_choice, "strengths", lambda k: tuple((name, {}) for name in outcomes))
+
+    def fitted(config: Config, rung: str) -> Fitted:
+        return Fitted(rung, outcomes[config.ensemble.sampling])
+
+    before = scored(with_image=0.5, without=0.6)
+    judge = Scored(JUDGE, np.arange(JUDGE.n_queries), np.arange(len(JUDGE.labels)), None)
+    found, trials = choose_sampler(CONFIG, "greedy", before, judge, fitted, str)
+    (taken,) = [trial for trial in trials if trial.chosen]
+    assert [trial.sampler for trial in trials] == ["natural", *outcomes]
+    assert (found is None) == (taken.sampler == "natural")
+    return None if found is None else taken.sampler
+
+
+def test_best_mean_is_taken_of_those_that_serve_the_worst_slice_better(monkeypatch) -> None:
+    outcomes = {
+        "raking": scored(with_image=0.6, without=0.6),
+        "shapley": scored(with_image=0.7, without=0.7),
+        "class_balanced": scored(with_image=0.4, without=1.0),
+    }
+    assert chosen_among(monkeypatch, outcomes) == "shapley"
+
+
+def test_nothing_is_taken_that_surely_costs_ndcg(monkeypatch) -> None:
+    # better where there is an image, much worse elsewhere
+    assert chosen_among(monkeypatch, {"raking": scored(with_image=0.55, without=0.5)}) is None
+    assert chosen_among(monkeypatch, {"raking": scored(with_image=0.5, without=0.6)}) is None, (
+        "no better slice"
+    )
+
+
+def test_ladder_takes_a_sampler_and_says_what_was_tried() -> None:
+    told = CONFIG.model_copy(
+        update={"ensemble": CONFIG.ensemble.model_copy(update={"ladder": ["best_single", "linear_stack"]})}
+    )
+    assert told.ensemble.sampling == "auto"
+    judge = Scored(JUDGE, np.arange(JUDGE.n_queries), np.arange(len(JUDGE.labels)), None)
+    ladder = fit_ladder(told, halves(400, 0), judge, str)
+    natural, *others = ladder.samplers
+    assert len(others) == len(sampling_choice.strengths(10))
+    assert {trial.rung for trial in ladder.samplers} == {"linear_stack"}
+    assert sum(trial.chosen for trial in ladder.samplers) == 1
+    for trial in others:
+        if trial.chosen:
+            assert trial.gain.low > -MARGIN and trial.worst.mean > natural.worst.mean
+            assert ladder.steps[-1].against.endswith("natural")
+            assert ladder.chosen == "linear_stack"
