@@ -138,11 +138,7 @@ def sampler_table(samplers: Sequence[SamplerTrial]) -> pl.DataFrame:
     """Return every sampler that was tried, with its mean, its paired gain and its worst slice."""
     rows = []
     for trial in samplers:
-        row: dict[str, Any] = {
-            "sampler": trial.sampler,
-            "params": json.dumps(dict(trial.params)),
-            "rung": trial.rung,
-        }
+        row: dict[str, Any] = {"sampler": trial.named, "rung": trial.rung}
         for name, value in (("ndcg", trial.ndcg), ("gain", trial.gain)):
             row |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
         if trial.worst is not None:
