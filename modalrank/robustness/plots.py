@@ -46,10 +46,13 @@ def _figure(found: Robustness, curves: pl.DataFrame) -> Figure:
 
 
 def _draw(axes: Axes, curves: pl.DataFrame, metric: str) -> None:
-    for name in curves["name"].unique(maintain_order=True):
+    names = curves["name"].unique(maintain_order=True)
+    for place, name in enumerate(names):
         own = curves.filter(pl.col("name") == name)
-        colour = COLOURS.get(name)
-        (line,) = axes.plot(own["rate"], own[metric], color=colour, marker="o", markersize=3, label=name)
-        axes.fill_between(
-            own["rate"], own[f"{metric}_low"], own[f"{metric}_high"], color=line.get_color(), alpha=0.12
+        # Of curves that are the same, the thicker one below can still be seen.
+        width = 1.0 + 1.5 * (len(names) - 1 - place)
+        (line,) = axes.plot(
+            own["rate"], own[metric], color=COLOURS.get(name), marker="o", linewidth=width, label=name
         )
+        low, high = own[f"{metric}_low"], own[f"{metric}_high"]
+        axes.fill_between(own["rate"], low, high, color=line.get_color(), alpha=0.1)
