@@ -95,6 +95,13 @@ class Describer(Generic[Content]):
         values = as_text(column, "file names" if self.files else "text")
         distinct = values.drop_nulls().unique(maintain_order=True).to_list()
         keys = self._keys(distinct, source)
+        contents = (self.digest, column.name, tuple(values), tuple(keys.values()))
+        return source.once(contents, lambda: self._rows(values, keys, source))
+
+    def _rows(
+        self, column: pl.Series, keys: Mapping[str, str | _Failure], source: Source
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        distinct = list(keys)
         described, lost = self._described(keys, source)
         lost = {value: lost[value] for value in distinct if value in lost}
         if lost:
@@ -109,8 +116,8 @@ class Describer(Generic[Content]):
                 lost[first],
             )
         source.report(column.name, self.noun, lost, len(distinct))
-        present = np.array([value is not None and value not in lost for value in values], dtype=np.bool_)
-        rows = [described[str(keys[value])] for value in values if value is not None and value not in lost]
+        present = np.array([value is not None and value not in lost for value in column], dtype=np.bool_)
+        rows = [described[str(keys[value])] for value in column if value is not None and value not in lost]
         whole = np.stack(rows) if rows else np.zeros((0, self.width or 0))
         return whole.astype(np.float32), present
 

@@ -6,14 +6,15 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from features.encoders.cache import VectorCache
 from features.errors import DataError
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 
 
@@ -59,6 +60,7 @@ class Source:
     bad: list[BadMedia] = field(default_factory=list)
     _folders: dict[str, str] = field(default_factory=dict, repr=False)
     _digests: dict[tuple[str, int, int, int], str] = field(default_factory=dict, repr=False)
+    _last: list[tuple[Hashable, Any]] = field(default_factory=list, repr=False)
 
     def report(self, column: str, noun: str, lost: dict[str, str], n_files: int) -> None:
         """Take note of unreadable files of a column, path to reason.
@@ -119,6 +121,13 @@ class Source:
                 known = hashlib.file_digest(stream, "sha256").hexdigest()
             self._digests[key] = known
         return known
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what was made last if that was for the same key: encoders fit and then encode one table."""
+        if not self._last or self._last[0][0] != key:
+            self._last[:] = [(key, make())]
+        made: T = self._last[0][1]
+        return made
 
     def say(self, noun: str, done: int, total: int) -> None:
         """Tell the progress to whoever asked for it."""
