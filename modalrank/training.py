@@ -187,7 +187,7 @@ def finished(ground: Groundwork, config: Config, stages: Stages) -> TrainResult:
     with stages.stage("score test"):
         model = form.model_before("test")
         test = score_lists(stack, form.held_out("test", model))
-        test_scores = _base_scores(test) | _meta_scores(ladder.metas, test.frame)
+        test_scores = _base_scores(test) | meta_scores(ladder.metas, test.frame)
     with stages.stage("evaluate"):
         k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
         valid_ndcg = {n: judge.ndcg(s, k) for n, s in (_base_scores(judge) | ladder.scores).items()}
@@ -301,7 +301,7 @@ def fit_bases(
     return fitted
 
 
-def _meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str, Values]:
+def meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str, Values]:
     """Return the (n_rows,) scores of all meta-learners, a part of the queries at a time to save memory."""
     scores = {name: np.empty(len(frame.labels)) for name in metas}
     for start in range(0, frame.n_queries, QUERIES_AT_ONCE):
