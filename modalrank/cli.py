@@ -6,13 +6,17 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modalrank import scoring_command
 from modalrank.promotion import commands
 from modalrank.tuning_job import command as tuning
+
+if TYPE_CHECKING:
+    from modalrank.config import Config
+    from modalrank.lists import Held
 
 app = typer.Typer(
     help="Ranks items for users from several modalities: train offline, register, score batch files.",
@@ -123,6 +127,11 @@ def evaluate(
     config: ConfigFile,
     model: ModelName = "",
     split: Annotated[HeldOut, typer.Option(help="which split to score")] = HeldOut.test,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="remove 10 to 90% of every modality and compare the losses")
+    ] = False,
+    seeds: Annotated[int, typer.Option(help="of --robustness: removals drawn at each rate", min=1)] = 3,
+    queries: Annotated[int, typer.Option(help="of --robustness: most queries, at random", min=2)] = 2000,
     overrides: Overrides = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -134,8 +143,12 @@ def evaluate(
 
     set_up_logging(verbose)
     checked = load_config(config, overrides or [])
+    name = model or f"models:/{checked.name}@challenger"
+    if robustness:
+        _evaluate_robustness(checked, name, split.value, seeds, queries, as_json)
+        return
     with progress(as_json) as say:
-        evaluation = evaluate_model(checked, model or f"models:/{checked.name}@challenger", split.value, say)
+        evaluation = evaluate_model(checked, name, split.value, say)
     if as_json:
         show_json(evaluation.as_dict())
     else:
@@ -176,6 +189,23 @@ def doctor(as_json: Json = False) -> None:
         show_json(facts)
     else:
         show_table("modalrank doctor", ["what", "found"], [[key, value] for key, value in facts.items()])
+
+
+def _evaluate_robustness(
+    config: Config, model: str, split: Held, seeds: int, queries: int, as_json: bool
+) -> None:
+    from modalrank.console import progress, show_json
+    from modalrank.robustness.job import Asked, model_robustness
+    from modalrank.robustness.report import as_dict, show
+
+    with progress(as_json) as say:
+        found, run = model_robustness(config, Asked(model, split, seeds, queries), say)
+    if as_json:
+        show_json(as_dict(found) | {"run": run})
+        return
+    show(found)
+    where = f"in the run {run}" if run else "nowhere, as a folder has no run"
+    typer.echo(f"Tables and figures: {where}")
 
 
 def _with_media(overrides: list[str] | None, max_bad_media: float | None) -> list[str]:

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ensembles.gate import Interval, bootstrap_mean
@@ -16,7 +17,7 @@ from modalrank.console import command, out, show_table
 from modalrank.dataset import load_dataset
 from modalrank.encoding import Encodings
 from modalrank.evaluation import Slice
-from modalrank.forms import make_form
+from modalrank.forms import JudgedForm, LogForm, make_form
 from modalrank.lists import Held
 from modalrank.plots import figures
 from modalrank.sampling_choice import SamplerTrial
@@ -55,8 +56,25 @@ def train_and_record(config: Config, say: Say) -> tuple[TrainResult, Record]:
     return result, record(client, config, result, figures(result))
 
 
-def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluation:
-    """Score a held-out split of the config's data with a registered model."""
+@dataclass(frozen=True)
+class Opened:
+    """A registered model that is ready to score the data of a config.
+
+    Attributes
+    ----------
+    folder
+        Where the bundle lies; what else was registered with it lies beside it.
+    """
+
+    folder: Path
+    version: str
+    bundle: Bundle
+    encodings: Encodings
+    form: LogForm | JudgedForm
+
+
+def open_model(config: Config, model: str, say: Say) -> Opened:
+    """Fetch a model, read the tables of a config, and bring the model up to date with them."""
     say("fetch the model")
     folder, model_version = fetch_model(tracking_uri(config), model)
     bundle = Bundle.load(folder)
@@ -69,7 +87,13 @@ def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluat
     )
     bundle = refreshed(bundle, fresh, dataset.queries.ids.tolist(), dataset.items.ids.tolist())
     encodings = Encodings({}, dict(bundle.model.items), dict(bundle.model.users))
-    form = make_form(dataset, encodings, say)
+    return Opened(folder, model_version, bundle, encodings, make_form(dataset, encodings, say))
+
+
+def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluation:
+    """Score a held-out split of the config's data with a registered model."""
+    opened = open_model(config, model, say)
+    bundle, form = opened.bundle, opened.form
     say(f"score {split}")
     scored = score_lists(bundle.stack, form.held_out(split, bundle.model))
     scores = bundle.stack.meta.score(scored.frame)
@@ -78,7 +102,7 @@ def evaluate_model(config: Config, model: str, split: Held, say: Say) -> Evaluat
     intervals = {name: bootstrap_mean(v, config.ensemble.bootstrap_draws) for name, v in values.items()}
     left_out = len(scored.every_query) - intervals[f"ndcg@{k}"].n
     slices = slices_of(form, bundle.model, scored, scores, k, split)
-    return Evaluation(model, model_version, split, intervals, slices, left_out)
+    return Evaluation(model, opened.version, split, intervals, slices, left_out)
 
 
 def diagnose() -> dict[str, str]:

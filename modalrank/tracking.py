@@ -19,6 +19,7 @@ from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config, dump_config
 from modalrank.drift import Reference
 from modalrank.promotion.frozen import freeze
+from modalrank.robustness.contestants import references_of
 from modalrank.sampling_choice import SamplerTrial
 from modalrank.store import quiet_mlflow, tracking_uri
 from modalrank.training import TrainResult
@@ -63,7 +64,11 @@ def record(client: MlflowClient, config: Config, result: TrainResult, plots: Map
         evaluation = Path(temporary) / "evaluation"
         evaluation.mkdir()
         freeze(bundle, result).save(evaluation)
-        info = _log_model(bundle, {"bundle": folder, "evaluation": evaluation}, result)
+        references = Path(temporary) / "references"
+        references.mkdir()
+        references_of(result).save(references)
+        folders = {"bundle": folder, "evaluation": evaluation, "references": references}
+        info = _log_model(bundle, folders, result)
     number = _register(client, config.name, info.model_uri, run.info.run_id, info.model_id)
     return Record(tracking_uri(config), run.info.run_id, experiment.experiment_id, config.name, number)
 

@@ -36,7 +36,7 @@ from modalrank.evaluation import (
     query_pattern_slices,
 )
 from modalrank.forms import JudgedForm, LogForm, make_form
-from modalrank.ladder import fit_ladder
+from modalrank.ladder import Ladder, fit_ladder
 from modalrank.lists import Held, Lists, Training
 from modalrank.sampling_choice import SamplerTrial
 from rankers.protocol import Ranker
@@ -109,6 +109,29 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Groundwork:
+    """Everything below the meta-learners.
+
+    Attributes
+    ----------
+    stack
+        All bases, fitted; its meta-learner has learned nothing.
+    oof
+        Out-of-fold scores that meta-learners which learn a model are fitted to; None where these are `judge`.
+    judge
+        Scores of the queries that choose.
+    """
+
+    dataset: Dataset
+    encodings: Encodings
+    form: LogForm | JudgedForm
+    bases: BaseSet
+    stack: Stack
+    oof: Scored | None
+    judge: Scored
+
+
 def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainResult:
     """Run the whole line on a data set, in memory: nothing is written.
 
@@ -120,7 +143,13 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
     DataError
         If the data breaks the contract, or there is nothing to learn from.
     """
-    config, stages = dataset.config, Stages(say)
+    stages = Stages(say)
+    return finished(lay_groundwork(dataset, stages), dataset.config, stages)
+
+
+def lay_groundwork(dataset: Dataset, stages: Stages) -> Groundwork:
+    """Encode, make the training queries, and fit and score the bases; raises as `train`."""
+    config, say = dataset.config, stages.say
     strict = config.protocol == "strict"
     with stages.stage("encode"):
         encodings = fit_encoders(dataset, say)
@@ -141,13 +170,24 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
     with stages.stage("score validation"):
         judges = form.held_out("valid", before_valid, config.ensemble.judges) if strict else None
         judge = oof if judges is None else score_lists(untold, judges)
+    return Groundwork(dataset, encodings, form, bases, untold, oof if strict else None, judge)
+
+
+def climbed(ground: Groundwork, config: Config, say: Callable[[str], None]) -> Ladder:
+    """Return the ladder of meta-learners; `config` may differ from that of the bases in `ensemble`."""
+    return fit_ladder(config, None if ground.oof is None else ground.oof.frame, ground.judge, say)
+
+
+def finished(ground: Groundwork, config: Config, stages: Stages) -> TrainResult:
+    """Climb the ladder and look at the test, once."""
+    form, bases, judge = ground.form, ground.bases, ground.judge
     with stages.stage("climb the ladder"):
-        ladder = fit_ladder(config, oof.frame if strict else None, judge, say)
-    stack = replace(untold, meta=ladder.metas[ladder.chosen])
+        ladder = climbed(ground, config, stages.say)
+    stack = replace(ground.stack, meta=ladder.metas[ladder.chosen])
     with stages.stage("score test"):
         model = form.model_before("test")
         test = score_lists(stack, form.held_out("test", model))
-        test_scores = _base_scores(test) | _meta_scores(ladder.metas, test.frame)
+        test_scores = _base_scores(test) | meta_scores(ladder.metas, test.frame)
     with stages.stage("evaluate"):
         k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
         valid_ndcg = {n: judge.ndcg(s, k) for n, s in (_base_scores(judge) | ladder.scores).items()}
@@ -155,8 +195,8 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
         every = test.all_metrics(test_scores[ladder.chosen], k)
         roles = {n: _role(read) for n, read in bases.blocks.items()} | dict.fromkeys(ladder.metas, "meta")
         result = TrainResult(
-            dataset=dataset,
-            encodings=encodings,
+            dataset=ground.dataset,
+            encodings=ground.encodings,
             model=model,
             stack=stack,
             blocks=dict(bases.blocks),
@@ -261,7 +301,7 @@ def fit_bases(
     return fitted
 
 
-def _meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str, Values]:
+def meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str, Values]:
     """Return the (n_rows,) scores of all meta-learners, a part of the queries at a time to save memory."""
     scores = {name: np.empty(len(frame.labels)) for name in metas}
     for start in range(0, frame.n_queries, QUERIES_AT_ONCE):

@@ -1,0 +1,182 @@
+"""One training run with every sampler, for benchmarks/imbalance.py.
+
+usage: python benchmarks/imbalance_worker.py CONFIG FOLDER --queries N --removals N [--set a.b=c ...]
+
+Bases and out-of-fold scores are made once. Writes FOLDER/values.parquet (every test query under every
+sampler), FOLDER/slices.parquet (the same of slices) and FOLDER/robustness.json; prints a JSON report as its
+last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ensembles import Reserve, make_meta
+from ensembles.meta import MetaLearner
+from ensembles.samplers import NATURAL, SAMPLERS
+from ensembles.slices import RankedPositives, positive_slices
+from modalrank.config import AUTO, Config, load_config
+from modalrank.dataset import load_dataset
+from modalrank.evaluation import Scored, Values
+from modalrank.ladder import UNWEIGHED, Ladder, fit_rung
+from modalrank.robustness import Plan, Robustness, make_bench, measure, references_of
+from modalrank.robustness.contestants import ENSEMBLE, FUSION
+from modalrank.robustness.curves import Curve
+from modalrank.robustness.report import as_dict
+from modalrank.training import Groundwork, Stages, TrainResult, climbed, finished, lay_groundwork, meta_scores
+
+K = 20
+# Rows that are whole runs: the ladder climbed, and the reserve with it.
+WHOLE = {NATURAL: f"run: {NATURAL}", AUTO: f"run: {AUTO}"}
+COLD = "items never met"
+
+
+def sampled_by(config: Config, sampler: str) -> Config:
+    """Return the config with a sampler at its defaults."""
+    drawn = {"sampling": sampler, "sampling_params": {}}
+    return config.model_copy(update={"ensemble": config.ensemble.model_copy(update=drawn)})
+
+
+def rung_of(ladder: Ladder, judge: Scored) -> str:
+    """Return the rung that samplers are to be compared on: the one reached, or the best that weighs bases."""
+    reached = ladder.metas[ladder.chosen]
+    name = reached.inner.name if isinstance(reached, Reserve) else ladder.chosen
+    weighing = [rung for rung in ladder.scores if rung not in (*UNWEIGHED, Reserve.name)]
+    return (
+        name if name in weighing else max(weighing, key=lambda r: np.nanmean(judge.ndcg(ladder.scores[r], K)))
+    )
+
+
+def fitted_by(ground: Groundwork, config: Config, rung: str, sampler: str) -> MetaLearner:
+    """Return a rung that learned from what a sampler draws."""
+    learns = ground.oof if ground.oof and not make_meta(rung).settings_only else ground.judge
+    return fit_rung(sampled_by(config, sampler), rung, replace(learns.frame))
+
+
+def values_table(test: Scored, scores: dict[str, Values]) -> pl.DataFrame:
+    """Return NDCG and recall of every test query under every row of the ablation."""
+    parts = [
+        pl.DataFrame(
+            {
+                "query": test.every_query,
+                "sampler": [name] * len(test.every_query),
+                "ndcg": test.ndcg(each, K),
+                "recall": test.recall(each, K),
+            }
+        )
+        for name, each in scores.items()
+    ]
+    return pl.concat(parts)
+
+
+def slices_table(test: Scored, scores: dict[str, Values]) -> pl.DataFrame:
+    """Return NDCG of the queries of every slice under every row of the ablation."""
+    parts = []
+    for part, rows in positive_slices(test.frame).items():
+        for name, each in scores.items():
+            ndcg = RankedPositives.of(test.frame, each).ndcg(rows, K)
+            table = pl.DataFrame({"query": test.queries, "ndcg": ndcg})
+            named = table.with_columns(sampler=pl.lit(name), slice=pl.lit(part))
+            parts.append(named.filter(pl.col("ndcg").is_not_nan()))
+    return pl.concat(parts) if parts else pl.DataFrame(schema={"sampler": pl.String, "slice": pl.String})
+
+
+def strongest(ground: Groundwork) -> str | None:
+    """Return the item modality of which a base alone is best on validation."""
+    judge = ground.judge
+    best: dict[str, float] = {}
+    for column, base in enumerate(judge.frame.bases):
+        reads = ground.bases.blocks[base]
+        if len(reads) == 1 and reads[0] in ground.encodings.items:
+            mean = float(np.nanmean(judge.ndcg(judge.frame.scores[:, column], K)))
+            best[reads[0]] = max(mean, best.get(reads[0], 0.0))
+    return max(best, key=lambda name: best[name]) if best else None
+
+
+def cold_losses(found: Robustness, modality: str | None) -> dict | None:
+    """Return what ensemble and early fusion lose on items never met at 50% of a modality removed at random.
+
+    `room` is half of what early fusion loses minus what the ensemble loses, paired: at least 0 is asked for.
+    """
+    keys = [(Curve(str(modality), "random"), name, COLD) for name in (ENSEMBLE, FUSION)]
+    if any(key not in found.half for key in keys):
+        return None
+    ours, theirs = (found.half[key] for key in keys)
+    losses = {ENSEMBLE: ours, FUSION: theirs, "room": 0.5 * theirs - ours}
+    shown = {name: found.draws.interval(loss) for name, loss in losses.items()}
+    rows = {name: {"mean": i.mean, "low": i.low, "high": i.high, "n": i.n} for name, i in shown.items()}
+    return {"modality": modality, **rows}
+
+
+def removal(ground: Groundwork, result: TrainResult, natural: MetaLearner, plan: Plan, queries: int) -> dict:
+    """Return the curves of the run with auto, of natural sampling and of the references."""
+    bench = make_bench(ground.form, result.model, ground.encodings, "test", queries)
+    contest = references_of(result).beside(result.stack)
+    metas = {**contest.metas, NATURAL: natural}
+    found = measure(bench, replace(contest, metas=metas), plan, say)
+    return as_dict(found) | {"cold": cold_losses(found, strongest(ground))}
+
+
+def run(file: Path, overrides: list[str], folder: Path, queries: int, removals: int) -> dict:
+    """Train, compare and remove; return the report."""
+    start = time.perf_counter()
+    config = sampled_by(load_config(file, overrides), AUTO)
+    stages = Stages(say)
+    ground = lay_groundwork(load_dataset(config), stages)
+    result = finished(ground, config, stages)
+    say("the ladder with natural sampling")
+    natural = climbed(ground, sampled_by(config, NATURAL), say)
+    rung = rung_of(natural, ground.judge)
+    metas = {WHOLE[NATURAL]: natural.metas[natural.chosen], WHOLE[AUTO]: result.stack.meta}
+    for sampler in SAMPLERS:
+        say(f"{rung} by {sampler}")
+        metas[sampler] = fitted_by(ground, config, rung, sampler)
+    scores = meta_scores(metas, result.test.frame)
+    folder.mkdir(parents=True, exist_ok=True)
+    values_table(result.test, scores).write_parquet(folder / "values.parquet")
+    slices_table(result.test, scores).write_parquet(folder / "slices.parquet")
+    trained = time.perf_counter() - start
+    plan = Plan(K, removals, n_draws=config.ensemble.bootstrap_draws, seed=config.seed)
+    robustness = removal(ground, result, metas[WHOLE[NATURAL]], plan, queries)
+    (folder / "robustness.json").write_text(json.dumps(robustness))
+    chosen = [trial.named for trial in result.samplers if trial.chosen]
+    return {
+        "rung": rung,
+        "natural": natural.chosen,
+        "auto": f"{result.chosen}, {chosen[0] if chosen else 'no sampler tried'}",
+        "trained": trained,
+        "seconds": time.perf_counter() - start,
+        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def say(text: str) -> None:
+    """Show progress on stderr."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run one data set with one seed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--queries", type=int, required=True)
+    parser.add_argument("--removals", type=int, required=True)
+    parser.add_argument("--set", action="append", default=[])
+    args = parser.parse_args()
+    print(json.dumps(run(args.config, args.set, args.folder, args.queries, args.removals)))
+
+
+if __name__ == "__main__":
+    main()
