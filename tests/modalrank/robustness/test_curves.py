@@ -229,6 +229,8 @@ def test_command_shows_the_curves_and_keeps_them_in_the_run(cli, registered, mon
     area = next(row for row in shown["areas"] if row["removed"] == "taste" and row["name"] == "ensemble")
     key = f"robustness.test.taste.{area['mode']}.ensemble.area_ndcg_at_5"
     assert metrics[key] == pytest.approx(area["ndcg"])
+    (verdict,) = shown["verdicts"]
+    assert metrics["robustness.test.ensemble.places_below_behaviour_only"] == len(verdict["below"])
 
 
 def test_command_of_judged_lists_removes_at_random_only(cli, registered_judged, monkeypatch):
