@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ensembles.meta import query_weights
 from ensembles.score_frame import ScoreFrame
-from features.frame import IntArray, rows_of_queries
+from features.frame import IntArray
 from features.per_query import ScoreArray
 
 # orders candidates with equal sums at random and is far below any difference of z-scores that matters
@@ -18,52 +18,72 @@ JITTER = 1e-9
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Every positive of a bag against every candidate of its query: all that NDCG@k needs.
+    """Every positive of a bag against the candidates of its query: all that NDCG@k needs.
 
     Attributes
     ----------
-    starts
-        (n_positives,) first comparison of each positive.
-    differences
-        (n_bases, n_comparisons) z-score of the candidate minus that of the positive.
+    z
+        (n_bases, n_rows) float64 z-scores.
     jitter
-        (n_comparisons,) the same of a tiny random score.
+        (n_rows,) a tiny random score, which sums start from.
+    offsets
+        (n_queries + 1,) row borders of the queries.
+    positives, borders
+        (n_positives,) rows, query by query, and (n_queries + 1,) where each query's begin.
     gains
-        (n_positives,) gain of the positive as a share of its query's ideal and of the bag's weight.
+        (n_positives,) gain of the positive as a share of its query's ideal.
+    weights
+        (n_queries,) share of each query in the bag's weight, 0 where it has no positive.
     discounts
-        (longest query + 1,) discount by the number of candidates above; 0 from k on.
+        (k,) discount by the number of candidates above.
     """
 
-    starts: IntArray
-    differences: ScoreArray
+    z: ScoreArray
     jitter: NDArray[np.float64]
+    offsets: IntArray
+    positives: IntArray
+    borders: IntArray
     gains: NDArray[np.float64]
+    weights: NDArray[np.float64]
     discounts: NDArray[np.float64]
 
-    def mean_ndcg(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the (n_bases,) mean NDCG@k after adding each base to the (n_comparisons,) sums so far."""
-        return np.array([self.ndcg(total + difference) for difference in self.differences])
+    def after_each(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the (n_bases,) mean NDCG@k after adding each base to the (n_rows,) sums so far."""
+        return np.array([self.after(total, 1.0, base) for base in range(len(self.z))])
 
-    def ndcg(self, total: NDArray[np.float64]) -> float:
-        """Return the mean NDCG@k of the (n_comparisons,) summed differences."""
-        above = np.add.reduceat(total > 0, self.starts, dtype=np.int64)
-        return float((self.gains * self.discounts[above]).sum())
+    def after(self, total: NDArray[np.float64], step: float, base: int) -> float:
+        """Return the mean NDCG@k after adding a multiple of a base to the (n_rows,) sums so far."""
+        return float(self._ndcg(total, step, self.z[base]) @ self.weights)
+
+    def per_query(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the (n_queries,) NDCG@k of (n_rows,) sums, 0 where there is no positive."""
+        return self._ndcg(total, 0.0, total)
+
+    def _ndcg(
+        self, total: NDArray[np.float64], step: float, added: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        # Numba takes a second to import.
+        from ensembles.ndcg_loop import ndcg_after
+
+        about = (self.offsets, self.positives, self.borders, self.gains, self.discounts)
+        values: NDArray[np.float64] = ndcg_after(total, step, added, *about)
+        return values
 
 
 def compare(bag: ScoreFrame, k: int, generator: np.random.Generator) -> Comparisons:
     """Return the comparisons of a frame whose scores are standardised and free of NaN."""
     positives = np.flatnonzero(bag.labels > 0)
     owner = np.repeat(np.arange(bag.n_queries), bag.group_sizes)[positives]
-    sizes = bag.group_sizes[owner]
-    candidates, positive = rows_of_queries(bag.offsets, owner), np.repeat(positives, sizes)
-    discounts = np.zeros(int(bag.group_sizes.max()) + 1)
-    discounts[:k] = 1.0 / np.log2(np.arange(min(k, len(discounts))) + 2.0)
-    jitter = generator.uniform(0.0, JITTER, len(bag.labels))
+    discounts = 1.0 / np.log2(np.arange(k) + 2.0)
+    weights = np.where(np.bincount(owner, minlength=bag.n_queries) > 0, query_weights(bag), 0.0)
     return Comparisons(
-        starts=np.cumsum(sizes) - sizes,
-        differences=np.stack([column[candidates] - column[positive] for column in bag.scores.T]),
-        jitter=jitter[candidates] - jitter[positive],
+        z=np.ascontiguousarray(bag.scores.T),
+        jitter=generator.uniform(0.0, JITTER, len(bag.labels)),
+        offsets=bag.offsets,
+        positives=positives,
+        borders=np.searchsorted(owner, np.arange(bag.n_queries + 1)),
         gains=_relative_gains(bag, positives, owner, discounts),
+        weights=weights / max(float(weights.sum()), 1e-300),
         discounts=discounts,
     )
 
@@ -71,15 +91,14 @@ def compare(bag: ScoreFrame, k: int, generator: np.random.Generator) -> Comparis
 def _relative_gains(
     bag: ScoreFrame, positives: IntArray, owner: IntArray, discounts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return each positive's gain over its query's ideal DCG, times the query's share of all weight."""
+    """Return each positive's gain over its query's ideal DCG."""
     gain = np.exp2(bag.labels[positives].astype(np.float64)) - 1.0
     ideal_order = np.lexsort((-gain, owner))
     first_of_query = np.searchsorted(owner, owner)
     place = np.arange(len(owner)) - first_of_query
-    ideal = np.bincount(owner, weights=gain[ideal_order] * discounts[place], minlength=bag.n_queries)
-    weights = query_weights(bag)
-    total = weights[np.unique(owner)].sum()
-    share: NDArray[np.float64] = gain / ideal[owner] * weights[owner] / (total if total > 0 else 1.0)
+    discount = np.append(discounts, 0.0)[np.minimum(place, len(discounts))]
+    ideal = np.bincount(owner, weights=gain[ideal_order] * discount, minlength=bag.n_queries)
+    share: NDArray[np.float64] = gain / ideal[owner]
     return share
 
 

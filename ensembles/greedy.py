@@ -78,13 +78,13 @@ class GreedySelection:
     def _select(self, bag: Comparisons) -> NDArray[np.float64]:
         """Return the (n_bases,) number of picks of the best prefix."""
         total = bag.jitter.copy()
-        picks = np.zeros(len(bag.differences))
+        picks = np.zeros(len(bag.z))
         best_value, best_picks, n_stale = -np.inf, picks, 0
         for _ in range(self.rounds):
-            values = bag.mean_ndcg(total)
+            values = bag.after_each(total)
             pick = int(np.argmax(values))
             picks[pick] += 1
-            total += bag.differences[pick]
+            total += bag.z[pick]
             if values[pick] > best_value:
                 best_value, best_picks, n_stale = values[pick], picks.copy(), 0
             else:

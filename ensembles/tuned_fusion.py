@@ -83,21 +83,21 @@ class TunedFusion:
 
     def _climb(self, bag: Comparisons, start: int) -> NDArray[np.float64]:
         """Return the (n_bases,) weights at which no step in any direction gains."""
-        weights = np.zeros(len(bag.differences))
+        weights = np.zeros(len(bag.z))
         weights[start] = 1.0
-        total = bag.jitter + bag.differences[start]
-        value = bag.ndcg(total)
+        total = bag.jitter + bag.z[start]
+        value = bag.after(total, 0.0, start)
         for step in STEPS:
             moved = True
             while moved:
                 moved = False
-                for base, difference in enumerate(bag.differences):
+                for base, z in enumerate(bag.z):
                     for move in (step, -step):
-                        moved_total = total + move * difference
-                        moved_value = bag.ndcg(moved_total)
+                        moved_value = bag.after(total, move, base)
                         if moved_value > value * (1.0 + self.least_gain):
                             weights[base] += move
-                            total, value, moved = moved_total, moved_value, True
+                            total += move * z
+                            value, moved = moved_value, True
         return weights
 
     def score(self, frame: ScoreFrame) -> ScoreArray:

@@ -132,6 +132,13 @@ class RankingFrame:
             sequences=None if self.sequences is None else self.sequences.select(names),
         )
 
+    def without(self, modality: str) -> RankingFrame:
+        """Return the frame as it is where no candidate has a modality: its block is missing everywhere."""
+        features, present = self.features.copy(), self.present.copy()
+        features[:, list(self.blocks.get(modality, ()))] = np.nan
+        present[:, self.modalities.index(modality)] = False
+        return replace(self, features=features, present=present)
+
     def take_queries(self, positions: IntArray, weights: FloatArray | None = None) -> RankingFrame:
         """Return the frame of the queries at these positions, which may repeat.
 

@@ -64,8 +64,8 @@ def strengths(k: int) -> tuple[tuple[str, dict[str, float]], ...]:
         ("pattern_balanced", {"tau": 0.0}),
         ("modality_dropout", {"rate": 0.2}),
         ("modality_dropout", {"rate": 0.4}),
-        ("shapley", {"kappa": 0.25, "k": k}),
         ("shapley", {"kappa": 0.5, "k": k}),
+        ("shapley", {"kappa": 1.5, "k": k}),
         ("raking", {"tau": 0.5}),
         ("pattern_balanced+modality_dropout", {"modality_dropout.rate": 0.2}),
     )

@@ -55,6 +55,16 @@ def score(
     partitions: Annotated[
         int, typer.Option(min=1, max=10_000, help="hash buckets of the query to divide the output into")
     ] = 1,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="add what each modality contributes to every score")
+    ] = False,
+    max_drift: Annotated[
+        float | None,
+        typer.Option(min=0, help="publish nothing if an index of drift from the hold-out is above this"),
+    ] = None,
+    track: Annotated[
+        bool, typer.Option("--track", help="record counts, coverage and drift as a run of the store")
+    ] = False,
     memory: Annotated[str, typer.Option(help="memory to stay within, such as 2GB")] = "2GB",
     max_bad_media: Annotated[
         float | None,
@@ -68,6 +78,7 @@ def score(
     from features.errors import UsageError
     from modalrank.console import progress, set_up_logging, show_json
     from modalrank.scoring import Fresh, Options
+    from modalrank.scoring.record import record_job
     from modalrank.store import store_of
 
     set_up_logging(verbose)
@@ -82,15 +93,18 @@ def score(
         on_error=on_error.value,
         max_errors=max_errors,
         partitions=partitions,
+        explain=explain,
+        max_drift=max_drift,
         memory=bytes_of(memory),
         max_bad_media=max_bad_media,
     )
     with progress(as_json) as say:
         result = score_files(model, options, out, store_of(tracking_uri), say)
+        run = record_job(store_of(tracking_uri), result) if track else None
     if as_json:
-        show_json(result.as_dict())
+        show_json(result.as_dict() | {"run": run})
     else:
-        show_result(result)
+        show_result(result, run)
 
 
 def score_files(model: str, options: Options, out: Path, uri: str, say: Say) -> Result:
@@ -104,7 +118,7 @@ def score_files(model: str, options: Options, out: Path, uri: str, say: Say) -> 
     return run_job(Model(name, version, folder), options, out, say)
 
 
-def show_result(result: Result) -> None:
+def show_result(result: Result, run: str | None = None) -> None:
     """Print what was written, and what should be known of it."""
     from modalrank.console import out as console
 
@@ -123,6 +137,8 @@ def show_result(result: Result) -> None:
             f"drift from the hold-out: scores PSI {drift['score_psi']:.3f}, KS {drift['score_ks']:.3f}, "
             f"largest PSI {drift['largest']:.3f}"
         )
+    if run is not None:
+        lines.append(f"recorded as run {run}")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
 

@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembles.comparisons import compare
 from ensembles.gate import paired_bootstrap
 from ensembles.linear_stack import LinearStack
 from ensembles.meta import teaching_queries
@@ -36,17 +37,18 @@ Values = NDArray[np.float64]
 Game = Callable[[frozenset[str]], Values]
 
 
-def shapley(kappa: float = 0.5, k: int = 20, most: int = 2000) -> Sampler:
+def shapley(kappa: float = 1.0, k: int = 20, most: int = 2000) -> Sampler:
     """Return the sampler that repeats the queries to which a lagging modality adds most.
 
     After the sample-level modality valuation of Wei et al. (CVPR 2024). The value v_q(S) of a set of
-    content modalities is the NDCG@k of query q when only they and behaviour can be seen, by a linear stack
-    of the bases that read one modality, fitted to the frame. phi_qm is the Shapley value of modality m: all
-    2^M sets up to 4 modalities, beyond that the mean over random permutations (Castro et al., Computers &
-    Operations Research 2009). A modality lags by the share 1 - mean phi_m / mean phi of the best one, and
-    every query gets min(3, round(kappa * lag_m * max(0, phi_qm) / sigma)) more copies for it, sigma being
-    the standard deviation of all phi; none of a modality that ranks the queries whose positive has it no
-    better than chance, which noise does not. Of all copies as many rows are drawn as in all queries once.
+    content modalities is the NDCG@k of query q when only they and behaviour can be seen: by a weighted sum
+    of the bases that read one modality, with weights of a linear stack fitted to the frame. phi_qm is the
+    Shapley value of modality m: all 2^M sets up to 4 modalities, beyond that the mean over random
+    permutations (Castro et al., Computers & Operations Research 2009). A modality lags by the share
+    1 - mean phi_m / mean phi of the best one, and every query gets
+    min(3, round(kappa * lag_m * max(0, phi_qm) / sigma)) more copies for it, sigma being the standard
+    deviation of all phi; none of a modality that ranks the queries whose positive has it no better than
+    chance, which noise does not. Of all copies as many rows are drawn as in all queries once.
 
     Wei et al. train encoders and repeat the samples to which a modality adds least. Here the encoders are
     trained and weights are learned: such copies are the queries that the modality gets wrong.
@@ -126,7 +128,7 @@ def _copies(
     frame: ScoreFrame, content: tuple[str, ...], kappa: float, k: int, generator: np.random.Generator
 ) -> Values:
     """Return the (n_queries,) further copies of each query."""
-    phi = shapley_values(_game(frame, content, k), content, generator)
+    phi = shapley_values(_game(frame, content, k, generator), content, generator)
     mean = phi.mean(axis=0)
     lag = np.clip(1.0 - mean / max(float(mean.max()), 1e-12), 0.0, 1.0)
     each = np.rint(kappa * lag * np.maximum(0.0, phi) / max(float(phi.std()), 1e-12))
@@ -138,20 +140,37 @@ def _copies(
     return total
 
 
-def _game(frame: ScoreFrame, content: tuple[str, ...], k: int) -> Game:
-    """Return the value of sets of content modalities: (n_queries,) NDCG@k with the others hidden."""
-    single = [base for base in frame.bases if len(set(frame.reads(base)) - {BEHAVIOUR}) <= 1]
-    columns = [frame.bases.index(base) for base in single]
-    readable = replace(frame, scores=frame.scores[:, columns], bases=tuple(single))
-    stack = LinearStack().fit(readable)
+def _game(frame: ScoreFrame, content: tuple[str, ...], k: int, generator: np.random.Generator) -> Game:
+    """Return the value of sets of content modalities: (n_queries,) NDCG@k with the others unseen."""
+    read = [set(frame.reads(base)) - {BEHAVIOUR} for base in frame.bases]
+    single = [column for column, names in enumerate(read) if len(names) <= 1]
+    z = np.nan_to_num(frame.views.z[:, single])
+    alone = replace(frame, scores=z, bases=tuple(frame.bases[column] for column in single))
+    weights = _plain_weights(alone)
+    bag = compare(alone, k, generator)
+
+    def said_by(names: set[str]) -> Values:
+        own = np.array([read[column] == names for column in single])
+        said: Values = z[:, own] @ weights[own]
+        return said
+
+    by_modality = {name: said_by({name}) for name in content}
+    always = bag.jitter + said_by(set())
 
     @cache
     def value(seen: frozenset[str]) -> Values:
-        mask = np.array([name in content and name not in seen for name in frame.modalities])
-        masked = readable.hide(np.broadcast_to(mask, readable.present.shape) & readable.present)
-        return np.nan_to_num(ndcg(stack.score(masked), frame.labels, frame.offsets, k))
+        return bag.per_query(sum((by_modality[name] for name in sorted(seen)), start=always))
 
     return value
+
+
+def _plain_weights(frame: ScoreFrame) -> Values:
+    """Return the (n_bases,) weights of a linear stack that knows nothing but the scores."""
+    everywhere = np.ones_like(frame.present)
+    unknown = np.zeros((len(frame.labels), 0), dtype=np.float32)
+    stack = LinearStack().fit(replace(frame, present=everywhere, context=unknown, context_names=()))
+    weights: Values = stack.weights_[:, 0]
+    return weights
 
 
 def _beats_chance(frame: ScoreFrame, modality: str, k: int, generator: np.random.Generator) -> bool:

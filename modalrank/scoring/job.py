@@ -254,9 +254,10 @@ class _Job:
     def _chunks(self, bundle: Bundle, spool: Spool, shard: Shard) -> Iterator[Scored]:
         for rows in spool.chunks(shard, self._chunk_rows()):
             if self.options.kind == "candidates":
-                yield score_chunk(bundle, rows)
+                yield score_chunk(bundle, rows, explain=self.options.explain)
             else:
-                yield from score_lists_of(bundle, rows["query"].to_list(), self.options.top_k)
+                users, top_k = rows["query"].to_list(), self.options.top_k
+                yield from score_lists_of(bundle, users, top_k, explain=self.options.explain)
 
     def _chunk_rows(self) -> int:
         if self.options.chunk_rows is not None:

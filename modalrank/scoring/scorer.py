@@ -32,7 +32,8 @@ class Scored:
     Attributes
     ----------
     rows
-        `query`, `item`, `score`, `rank`, `modalities_used` and `fallback`, by query and rank.
+        `query`, `item`, `score`, `rank`, `modalities_used` and `fallback`, by query and rank; with `explain`
+        also `contribution_<modality>`, see `explained`.
     scores
         (n_scored,) float64 of all that was scored, which may be more than `rows`.
     present
@@ -63,14 +64,13 @@ def score_candidates(
         yield score_chunk(bundle, rows[start:stop]).rows
 
 
-def score_chunk(bundle: Bundle, rows: pl.DataFrame) -> Scored:
+def score_chunk(bundle: Bundle, rows: pl.DataFrame, *, explain: bool = False) -> Scored:
     """Score rows of whole queries that are sorted by query and item."""
     blocks = row_blocks(bundle.config.modalities, rows)
     runs = _runs(rows["query"])
     if not needs_ids(bundle):
-        return _gathered(
-            bundle, _frames(bundle, bundle.model.given(runs, np.arange(len(rows))), blocks), rows
-        )
+        frames = _frames(bundle, bundle.model.given(runs, np.arange(len(rows))), blocks)
+        return _gathered(bundle, frames, rows, explain=explain)
     queries, items = bundle.queries.codes(rows["query"]), bundle.items.codes(rows["item"])
     # Equal scores may be told apart by the order of the rows, so that they have to be in the model's own.
     order = np.lexsort((items, queries))
@@ -79,7 +79,7 @@ def score_chunk(bundle: Bundle, rows: pl.DataFrame) -> Scored:
         for name, block in blocks.items()
     }
     frames = _frames(bundle, bundle.model.given(queries[order], items[order]), ordered)
-    return _gathered(bundle, frames, rows, order)
+    return _gathered(bundle, frames, rows, order, explain=explain)
 
 
 def score_users(bundle: Bundle, users: Iterable[str], top_k: int) -> Iterator[pl.DataFrame]:
@@ -94,7 +94,9 @@ def score_users(bundle: Bundle, users: Iterable[str], top_k: int) -> Iterator[pl
         yield scored.rows
 
 
-def score_lists_of(bundle: Bundle, users: Iterable[str], top_k: int) -> Iterator[Scored]:
+def score_lists_of(
+    bundle: Bundle, users: Iterable[str], top_k: int, *, explain: bool = False
+) -> Iterator[Scored]:
     """Yield what `score_users` does, with what is told of all candidates."""
     if not bundle.model.retrievers:
         raise DataError(
@@ -108,7 +110,8 @@ def score_lists_of(bundle: Bundle, users: Iterable[str], top_k: int) -> Iterator
             schema={"query": pl.String, "item": pl.String},
         ).with_columns(place=pl.int_range(pl.len()))
         pairs = pairs.sort("query", "item")
-        scored = _gathered(bundle, iter([frame]), pairs, np.argsort(pairs["place"].to_numpy()))
+        order = np.argsort(pairs["place"].to_numpy())
+        scored = _gathered(bundle, iter([frame]), pairs, order, explain=explain)
         yield replace(scored, rows=scored.rows.filter(pl.col("rank") <= top_k))
 
 
@@ -144,11 +147,30 @@ def _frames(
         yield bundle.model.frame(candidates, row_blocks=part)
 
 
+def explained(bundle: Bundle, frame: RankingFrame, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (n_rows, n_modalities) contributions of the modalities of a frame to its scores.
+
+    A contribution is the score less what it would be if no candidate of the list had the modality: NaN
+    where the candidate does not have it, or the model does not read it.
+    """
+    contributions = np.full((frame.n_rows, len(frame.modalities)), np.nan)
+    for column, modality in enumerate(frame.modalities):
+        has = frame.present[:, column]
+        if modality in bundle.modalities_read and has.any():
+            contributions[has, column] = (scores - bundle.stack.score(frame.without(modality)))[has]
+    return contributions
+
+
 def _gathered(
-    bundle: Bundle, frames: Iterator[RankingFrame], pairs: pl.DataFrame, order: IntArray | None = None
+    bundle: Bundle,
+    frames: Iterator[RankingFrame],
+    pairs: pl.DataFrame,
+    order: IntArray | None = None,
+    *,
+    explain: bool = False,
 ) -> Scored:
     """Score frames whose rows, one frame after the other, are those of `pairs` taken in `order`."""
-    scores, present, new_users = [], [], []
+    scores, present, new_users, shares = [], [], [], []
     modalities: tuple[str, ...] = ()
     # The bits of a matrix product may depend on the number of threads.
     with _thread_pools().limit(limits=1, user_api="blas"):
@@ -157,12 +179,13 @@ def _gathered(
             present.append(frame.present)
             new_users.append(_unknown_users(bundle, frame))
             modalities = frame.modalities
-    merged = np.concatenate(scores), np.concatenate(present), np.concatenate(new_users)
+            if explain:
+                shares.append(explained(bundle, frame, scores[-1]))
+    back = np.arange(len(pairs))
     if order is not None:
-        back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
-        merged = merged[0][back], merged[1][back], merged[2][back]
-    score, has, is_new = merged
+    score, has = np.concatenate(scores)[back], np.concatenate(present)[back]
+    is_new = np.concatenate(new_users)[back]
     read = np.array([name in bundle.modalities_read for name in modalities], dtype=bool)
     rows = pairs.select("query", "item").with_columns(
         pl.Series("score", score),
@@ -170,8 +193,17 @@ def _gathered(
         pattern_series(modalities, has & read).alias("modalities_used"),
         pattern_series(*_missing(modalities, has, read, is_new)).alias("fallback"),
     )
+    if explain:
+        rows = rows.with_columns(_contributions(bundle, modalities, np.concatenate(shares)[back]))
     counts = {name: int(has[:, column].sum()) for column, name in enumerate(modalities)}
     return Scored(rows.sort("query", "rank"), score, counts)
+
+
+def _contributions(
+    bundle: Bundle, modalities: tuple[str, ...], shares: NDArray[np.float64]
+) -> list[pl.Series]:
+    read = [(column, name) for column, name in enumerate(modalities) if name in bundle.modalities_read]
+    return [pl.Series(f"contribution_{name}", shares[:, column], nan_to_null=True) for column, name in read]
 
 
 @cache

@@ -7,6 +7,7 @@ import pytest
 
 from ensembles.comparisons import compare, draw_bag
 from ensembles.meta import mean_ndcg
+from rankers.metrics import ndcg
 from tests.ensembles.planted import complementary, from_lists
 
 
@@ -21,7 +22,13 @@ def test_compare_mean_ndcg_agrees_with_the_metric(k: int) -> None:
     )
     bag = compare(frame, k, generator)
     expected = [mean_ndcg(column, frame, k, 0) for column in frame.scores.T]
-    np.testing.assert_allclose(bag.mean_ndcg(bag.jitter), expected, rtol=1e-12)
+    np.testing.assert_allclose(bag.after_each(bag.jitter), expected, rtol=1e-12)
+    shifted = bag.jitter - frame.scores[:, 0]
+    assert bag.after(shifted, 2.0, 0) == pytest.approx(expected[0], rel=1e-12)
+    each = ndcg(frame.scores[:, 0], frame.labels, frame.offsets, k)
+    np.testing.assert_allclose(
+        bag.per_query(frame.scores[:, 0] + bag.jitter), np.nan_to_num(each), rtol=1e-12
+    )
 
 
 def test_compare_ties_are_broken_at_random_not_by_row() -> None:
@@ -29,7 +36,7 @@ def test_compare_ties_are_broken_at_random_not_by_row() -> None:
     frame = from_lists([[[1.0]] * 4] * 4000, labels=[[1, 0, 0, 0]] * 4000)
     bag = compare(frame, 10, np.random.default_rng(0))
     expected = np.mean(1.0 / np.log2(np.arange(4) + 2.0))
-    assert bag.mean_ndcg(bag.jitter)[0] == pytest.approx(expected, abs=0.02)
+    assert bag.after(bag.jitter, 1.0, 0) == pytest.approx(expected, abs=0.02)
 
 
 def test_draw_bag_is_bounded() -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from modalrank.config import load_config, parse_config
 from modalrank.scoring import score_candidates
-from modalrank.store import URI_VARIABLE
+from modalrank.store import URI_VARIABLE, registry
 from tests.modalrank.worlds import N_USERS, user_ids
 
 COMMANDS = ("demo", "validate", "train", "evaluate", "score", "tune", "judge", "doctor")
@@ -192,3 +192,27 @@ def test_error_that_is_no_mistake_of_the_user_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(jobs, "diagnose", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         module.main(["doctor"])
+
+
+def test_score_tracks_a_job_once_explains_it_and_refuses_drift(cli, in_store, registered, tmp_path):
+    file = tmp_path / "pairs.parquet"
+    pl.DataFrame({"user_id": ["u000"] * 3, "item_id": ["i00", "i01", "i02"]}).write_parquet(file)
+    wanted = ["score", "--model", registered.model, "--candidates", file, "--out", "told"]
+    runs = []
+    for _ in range(2):
+        code, out, _ = cli(*wanted, "--track", "--explain", "--json")
+        assert code == 0
+        runs.append(json.loads(out)["run"])
+    assert runs[0] == runs[1]
+    with registry(registered.uri) as client:
+        run = client.get_run(runs[0])
+        assert [file.path for file in client.list_artifacts(runs[0])] == ["manifest.json"]
+    assert run.data.metrics["rows.scored"] == 3.0
+    assert {"drift.score_psi", "drift.largest", "coverage.title"} <= set(run.data.metrics)
+    assert run.info.status == "FINISHED" and run.data.tags["version"]
+    folder = tmp_path / "working_folder"
+    scores = pl.read_parquet(folder / "told" / "*.parquet")
+    assert any(name.startswith("contribution_") for name in scores.columns)
+    code, _, err = cli(*wanted[:-1], "refused", "--max-drift", "0")
+    assert code == 4 and "the drift of" in err
+    assert not (folder / "refused").exists()

@@ -60,7 +60,7 @@ def quality(meta: str, learned: ScoreFrame, judge: ScoreFrame) -> np.ndarray:
 @pytest.mark.parametrize("meta", ["greedy", "tuned_fusion", "lambdamart"])
 @pytest.mark.parametrize(
     ("sampler", "params"),
-    [("pattern_balanced", {"tau": 0.0, "beta": 0.0}), ("shapley", {"kappa": 0.5, "k": K})],
+    [("pattern_balanced", {"tau": 0.0, "beta": 0.0}), ("shapley", {"kappa": 1.0, "k": K})],
 )
 def test_rare_images_are_heard(meta: str, sampler: str, params: dict[str, object]) -> None:
     learned, judge = halves(1000, 0), halves(3000, 1)

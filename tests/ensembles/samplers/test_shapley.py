@@ -57,7 +57,7 @@ def test_content_is_what_a_base_needs_without_behaviour() -> None:
 
 def test_copies_go_to_queries_that_the_lagging_modality_decides() -> None:
     frame = halves(800, 0)
-    draw = shapley(kappa=1.0, k=10)(frame, np.random.default_rng(0))
+    draw = shapley(kappa=2.0, k=10)(frame, np.random.default_rng(0))
     copies = np.bincount(draw.queries, minlength=800)
     decided = (np.arange(800) >= 400) & frame.present[frame.labels > 0, 1]
     assert copies[decided].mean() > 1.8 * copies[~decided].mean()

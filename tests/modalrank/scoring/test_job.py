@@ -119,7 +119,9 @@ def test_harmed_output_is_mended_to_the_same_bytes(harm, job, judged_rows, monke
     else:
         (first.out / "_SUCCESS").unlink()
     scored = []
-    monkeypatch.setattr(module, "score_chunk", lambda b, rows: scored.append(len(rows)) or real(b, rows))
+    monkeypatch.setattr(
+        module, "score_chunk", lambda b, rows, **how: scored.append(len(rows)) or real(b, rows, **how)
+    )
     again = job(judged_rows, **SMALL)
     assert content(again.out) == expected and not again.done_before
     assert sum(scored) == (0 if harm == "no_success" else first.manifest["shards"][1]["rows"])
@@ -150,11 +152,11 @@ def test_crash_leaves_the_old_output_and_the_next_run_goes_on(job, judged_rows, 
     expected = content(job(judged_rows, "other", **SMALL).out)
     calls = []
 
-    def failing(bundle, rows):
+    def failing(bundle, rows, **how):
         calls.append(len(rows))
         if len(calls) == 3:
             raise RuntimeError("the power is out")
-        return real(bundle, rows)
+        return real(bundle, rows, **how)
 
     monkeypatch.setattr(module, "score_chunk", failing)
     with pytest.raises(RuntimeError, match="the power is out"):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensembles import Reserve, make_meta
+from ensembles import Reserve, TunedFusion, make_meta
 from features.errors import DataError
 from modalrank.bundle import Bundle
 from modalrank.scoring import (
@@ -341,3 +341,30 @@ def test_score_table_judged_features_that_are_absent_count_as_missing(judged_bun
     part = score_table(bundle, without)
     assert same_bits(part, score_table(bundle, candidates_of(bundle, nulls.to_pandas())))
     assert set(part["modalities_used"]) == {"words"}
+
+
+@pytest.mark.parametrize("form", ["log", "judged"])
+def test_explained_scores_tell_what_each_modality_changes(form, log_bundles, judged_bundles, request):
+    bundle = (log_bundles if form == "log" else judged_bundles)["linear_stack"]
+    ordered = request.getfixturevalue(f"{form}_rows").sort("query", "item")
+    plain, told = (scorer.score_chunk(bundle, ordered, explain=explain).rows for explain in (False, True))
+    assert told.select(plain.columns).equals(plain)
+    names = [name for name in told.columns if name.startswith("contribution_")]
+    assert {name.removeprefix("contribution_") for name in names} <= bundle.modalities_read
+    assert len(names) > 1
+    for name in names:
+        used = told["modalities_used"].str.split("+").list.contains(name.removeprefix("contribution_"))
+        assert (told[name].is_not_null() == used).all()
+        assert told.filter(used)[name].abs().max() > 0
+
+
+def test_contribution_of_the_only_modality_of_an_additive_stack_is_its_part(judged_bundles, judged_rows):
+    bundle = judged_bundles["linear_stack"]
+    only = next(name for name, need in bundle.stack.base_modality.items() if need == "words")
+    weights = TunedFusion()
+    weights.weights_ = {only: 1.0}
+    stack = replace(bundle.stack, meta=weights).pruned()
+    alone = replace(bundle, stack=stack, blocks={only: ("words",)})
+    told = scorer.score_chunk(alone, judged_rows.sort("query", "item"), explain=True).rows
+    assert [name for name in told.columns if name.startswith("contribution_")] == ["contribution_words"]
+    np.testing.assert_allclose(told["contribution_words"], told["score"], atol=1e-12)
