@@ -14,6 +14,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import polars as pl
 from ensembles import Reserve, make_meta
 from ensembles.meta import MetaLearner
 from ensembles.samplers import NATURAL, SAMPLERS
-from ensembles.slices import RankedPositives, positive_slices
+from ensembles.slices import RankedPositives
 from modalrank.config import AUTO, Config, load_config
 from modalrank.dataset import load_dataset
 from modalrank.evaluation import Scored, Values
@@ -31,6 +32,7 @@ from modalrank.ladder import UNWEIGHED, Ladder, fit_rung
 from modalrank.robustness import Plan, Robustness, make_bench, measure, references_of
 from modalrank.robustness.contestants import ENSEMBLE, FUSION
 from modalrank.robustness.curves import Curve
+from modalrank.robustness.parts import Part, part_ndcg, parts_of
 from modalrank.robustness.report import as_dict
 from modalrank.training import Groundwork, Stages, TrainResult, climbed, finished, lay_groundwork, meta_scores
 
@@ -78,16 +80,17 @@ def values_table(test: Scored, scores: dict[str, Values]) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def slices_table(test: Scored, scores: dict[str, Values]) -> pl.DataFrame:
+def slices_table(test: Scored, parts: Mapping[str, Part], scores: dict[str, Values]) -> pl.DataFrame:
     """Return NDCG of the queries of every slice under every row of the ablation."""
-    parts = []
-    for part, rows in positive_slices(test.frame).items():
-        for name, each in scores.items():
-            ndcg = RankedPositives.of(test.frame, each).ndcg(rows, K)
-            table = pl.DataFrame({"query": test.queries, "ndcg": ndcg})
-            named = table.with_columns(sampler=pl.lit(name), slice=pl.lit(part))
-            parts.append(named.filter(pl.col("ndcg").is_not_nan()))
-    return pl.concat(parts) if parts else pl.DataFrame(schema={"sampler": pl.String, "slice": pl.String})
+    schema = {"query": pl.Int64, "ndcg": pl.Float64, "sampler": pl.String, "slice": pl.String}
+    tables = [pl.DataFrame(schema=schema)]
+    for name, each in scores.items():
+        ranked = RankedPositives.of(test.frame, each)
+        for part, rows in parts.items():
+            values = {"query": test.every_query, "ndcg": part_ndcg(ranked, rows, K)}
+            table = pl.DataFrame(values).filter(pl.col("ndcg").is_not_nan())
+            tables.append(table.with_columns(sampler=pl.lit(name), slice=pl.lit(part)))
+    return pl.concat(tables)
 
 
 def strongest(ground: Groundwork) -> str | None:
@@ -143,7 +146,8 @@ def run(file: Path, overrides: list[str], folder: Path, queries: int, removals: 
     scores = meta_scores(metas, result.test.frame)
     folder.mkdir(parents=True, exist_ok=True)
     values_table(result.test, scores).write_parquet(folder / "values.parquet")
-    slices_table(result.test, scores).write_parquet(folder / "slices.parquet")
+    parts = parts_of(ground.form, result.model, result.test, "test")
+    slices_table(result.test, parts, scores).write_parquet(folder / "slices.parquet")
     trained = time.perf_counter() - start
     plan = Plan(K, removals, n_draws=config.ensemble.bootstrap_draws, seed=config.seed)
     robustness = removal(ground, result, metas[WHOLE[NATURAL]], plan, queries)

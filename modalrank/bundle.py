@@ -102,7 +102,8 @@ class Bundle:
         Raises
         ------
         DataError
-            If a file is missing or is not the one that was saved.
+            If a file is missing or is not the one that was saved, or an encoder is not the one that made the
+            vectors.
         """
         manifest = _read_manifest(folder)
         config = parse_config(
@@ -131,7 +132,7 @@ class Bundle:
                 **(settings | {n: tuple(settings.get(n, ())) for n in ("exclude", "categories")})
             ),
         )
-        encoders = {name: load_encoder(folder / "encoders" / name) for name in manifest["encoders"]}
+        encoders = _load_encoders(folder, manifest["encoders"], spaces)
         blocks = {name: tuple(blocks) for name, blocks in manifest["blocks"].items()}
         stack, reference = Stack.load(folder / "stack"), _load_reference(folder / REFERENCE)
         return cls(config, queries, items, encoders, model, stack, blocks, reference)
@@ -160,6 +161,31 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             problem = "is missing" if name not in found else "is not the file that was saved"
             raise DataError(f"the model's file {problem}", fix=fix, file=str(folder / name))
     return manifest
+
+
+def _load_encoders(
+    folder: Path, digests: Mapping[str, str], spaces: Mapping[str, Space]
+) -> dict[str, Encoder]:
+    """Read the encoders; new vectors of another encoder or width cannot be compared with the model's own."""
+    encoders = {}
+    for name, expected in digests.items():
+        own = folder / "encoders" / name
+        found = encoder_digest(own)
+        if found != expected:
+            raise DataError(
+                f"got the encoder of digest {found[:12]} for {name}, expected {expected[:12]} as in training",
+                fix="register the model again, or fetch its artefact again",
+                file=str(own),
+            )
+        encoders[name] = load_encoder(own)
+        widths = [space[name].vectors.shape[1] for space in spaces.values() if name in space]
+        if any(width != encoders[name].width for width in widths):
+            raise DataError(
+                f"got an encoder of width {encoders[name].width} for {name}, whose vectors have {widths[0]}",
+                fix="register the model again, or fetch its artefact again",
+                file=str(own),
+            )
+    return encoders
 
 
 def _digests(folder: Path) -> dict[str, str]:

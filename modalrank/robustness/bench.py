@@ -26,6 +26,7 @@ from modalrank.encoding import Encodings
 from modalrank.evaluation import Scored
 from modalrank.forms import JudgedForm, LogForm
 from modalrank.lists import Held, Lists
+from modalrank.robustness.parts import Part, parts_of
 from modalrank.training import CONTEXT
 
 Frames = Callable[[Gone], Iterator[RankingFrame]]
@@ -39,6 +40,8 @@ class Bench:
     ----------
     truth
         The lists with all vectors, without the scores of any base.
+    parts
+        Slices of the positives by name.
     presence
         Content modality to (n_items,) bool: the item has it.
     popularity
@@ -48,6 +51,7 @@ class Bench:
     """
 
     truth: Scored
+    parts: Mapping[str, Part]
     presence: Mapping[str, BoolArray]
     popularity: FloatArray
     frames: Frames
@@ -71,19 +75,20 @@ def make_bench(
             fix="name a modality of the item table, or of judged rows, in the config",
         )
     lists = form.held_out(split, model, queries)
-    parts, frames = [], []
+    rows, frames = [], []
     for frame in lists.frames():
-        parts.append(_Part(frame.queries, frame.items, frame.labels))
+        rows.append(_Rows(frame.queries, frame.items, frame.labels))
         frames.append(to_score_frame(frame, np.zeros((frame.n_rows, 0)), (), {}, CONTEXT))
     popularity = dataset.history(dataset.in_split("train")).met_by
     if isinstance(form, JudgedForm):
         made = _judged_frames(dataset, encodings, model, split, queries)
     else:
-        made = _log_frames(form.config, model, parts)
-    return Bench(_truth(lists, parts, frames), presence, popularity, made)
+        made = _log_frames(form.config, model, rows)
+    truth = _truth(lists, rows, frames)
+    return Bench(truth, parts_of(form, model, truth, split), presence, popularity, made)
 
 
-class _Part(NamedTuple):
+class _Rows(NamedTuple):
     """The rows of one batch of whole queries."""
 
     queries: IntArray
@@ -91,7 +96,7 @@ class _Part(NamedTuple):
     labels: FloatArray
 
 
-def _truth(lists: Lists, parts: list[_Part], frames: list[ScoreFrame]) -> Scored:
+def _truth(lists: Lists, parts: list[_Rows], frames: list[ScoreFrame]) -> Scored:
     frame = concatenate(frames)
     codes = np.concatenate([part.queries for part in parts])[frame.offsets[:-1]]
     totals = lists.total_relevant
@@ -104,7 +109,7 @@ def _truth(lists: Lists, parts: list[_Part], frames: list[ScoreFrame]) -> Scored
     )
 
 
-def _log_frames(config: Config, model: FeatureModel, parts: list[_Part]) -> Frames:
+def _log_frames(config: Config, model: FeatureModel, parts: list[_Rows]) -> Frames:
     def frames(gone: Gone) -> Iterator[RankingFrame]:
         left = without_vectors(model, gone, config.candidates.content_neighbours)
         for part in parts:

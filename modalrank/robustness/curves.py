@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 
 from ensembles.gate import Interval
-from ensembles.slices import RankedPositives, positive_slices
+from ensembles.slices import RankedPositives
 from features.frame import BoolArray
 from features.removal import MODES, Mode, gone_from, removal_order
 from modalrank.evaluation import Values
 from modalrank.robustness.bench import Bench
 from modalrank.robustness.contestants import BEHAVIOUR_ONLY, Contestants
 from modalrank.robustness.draws import Draws
+from modalrank.robustness.parts import part_ndcg
 
 RATES = tuple(step / 10 for step in range(10))
 TOGETHER = "all content"
@@ -109,17 +110,15 @@ def measure(bench: Bench, contestants: Contestants, plan: Plan, say: Say) -> Rob
     """Remove vectors of every content modality, and of all together, step by step, and look what is lost.
 
     Every list is made and scored once for everything removed, for all contestants; what two seeds remove
-    alike is measured once. A slice holds the same positives at every rate: those that have these modalities
-    before anything is removed.
+    alike is measured once.
     """
     started = time.perf_counter()
-    parts = positive_slices(bench.truth.frame)
-    meter = _Meter(bench, contestants, plan.k, parts)
+    meter = _Meter(bench, contestants, plan.k)
     say(f"score {len(bench.truth.every_query)} queries with everything there")
     intact = meter.measured({})
     n_queries = len(bench.truth.every_query)
     draws = Draws(n_queries, plan.seeds, plan.n_draws, plan.seed)
-    tables = _Tables(plan, tuple(parts), tuple(contestants.metas), intact, draws)
+    tables = _Tables(plan, tuple(bench.parts), tuple(contestants.metas), intact, draws)
     clock = _Clock(say, len(_groups(bench)) * len(plan.modes) * len(plan.rates[1:]) * plan.seeds)
     for removed, names in _groups(bench).items():
         presence = {name: bench.presence[name] for name in names}
@@ -162,7 +161,6 @@ class _Meter:
     bench: Bench
     contestants: Contestants
     k: int
-    slices: Mapping[str, BoolArray]
 
     def measured(self, gone: Mapping[str, BoolArray]) -> dict[str, Measured]:
         parts: dict[str, list[Values]] = {name: [] for name in self.contestants.names}
@@ -174,12 +172,8 @@ class _Meter:
     def _values(self, scores: Values) -> Measured:
         truth = self.bench.truth
         ranked = RankedPositives.of(truth.frame, scores)
-        n_unreached = len(truth.unreached)
-        rows = [
-            np.pad(ranked.ndcg(part, self.k), (0, n_unreached), constant_values=np.nan)
-            for part in self.slices.values()
-        ]
-        slices = np.stack(rows) if rows else np.zeros((0, truth.frame.n_queries + n_unreached))
+        rows = [part_ndcg(ranked, part, self.k) for part in self.bench.parts.values()]
+        slices = np.stack(rows) if rows else np.zeros((0, len(truth.every_query)))
         return Measured(truth.ndcg(scores, self.k), truth.recall(scores, self.k), slices)
 
 

@@ -37,7 +37,7 @@ class Draws:
         if n < 2:
             mean = float(values[:, counted].mean()) if n else float("nan")
             return Interval(mean, float("nan"), float("nan"), n)
-        drawn = self._queries[:, counted]
+        drawn = self._queries if counted.all() else self._queries[:, counted]
         size = drawn.sum(axis=1)
         sums = drawn @ values[:, counted].T.astype(np.float32)
         weights = self._seeds if len(values) > 1 else 1.0

@@ -16,6 +16,7 @@ from modalrank.robustness.contestants import FUSION, References
 from modalrank.robustness.curves import Plan, Robustness, measure
 from modalrank.robustness.plots import figures
 from modalrank.robustness.report import TABLES, as_dict
+from modalrank.robustness.verdicts import verdicts
 from modalrank.store import registry, tracking_uri
 from rankers.transformer_ranker import TransformerRanker
 
@@ -96,6 +97,8 @@ def _log(client: MlflowClient, run: str, split: str, found: Robustness) -> None:
     for row in found.areas.to_dicts():
         place = f"{FOLDER}.{split}.{row['removed']}.{row['mode']}.{row['name']}"
         values |= {f"{place}.area_{metric}_at_{found.plan.k}": row[metric] for metric in ("ndcg", "recall")}
+    for verdict in verdicts(found):
+        values[f"{FOLDER}.{split}.{verdict.name}.places_below_behaviour_only"] = float(len(verdict.below))
     metrics = [Metric(name, value, now, 0) for name, value in values.items() if value == value]
     client.log_batch(run, metrics=metrics)
     for name in TABLES:

@@ -64,6 +64,25 @@ def test_normalise_empty_frame_is_empty() -> None:
 
 
 @given(frames_of_scores())
+def test_normalise_absent_opinions_change_no_other_view(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    """The views of a base are those of a frame without the candidates it says nothing of.
+
+    Sums of more terms, be they zeros, may be rounded otherwise, so that z-scores agree to the last digits.
+    """
+    scores, offsets = drawn
+    whole = normalise(scores, offsets)
+    for base in range(scores.shape[1]):
+        known = ~np.isnan(scores[:, base])
+        borders = np.concatenate([[0], np.cumsum(known)])[offsets].astype(np.int64)
+        alone = normalise(scores[known][:, [base]], borders)
+        np.testing.assert_array_equal(whole.unit[known, base], alone.unit[:, 0])
+        np.testing.assert_array_equal(whole.rank[known, base], alone.rank[:, 0])
+        np.testing.assert_allclose(whole.z[known, base], alone.z[:, 0], rtol=1e-9, atol=1e-12)
+        for views in (whole.z, whole.unit, whole.rank):
+            assert np.isnan(views[~known, base]).all()
+
+
+@given(frames_of_scores())
 def test_normalise_any_query_alone_gives_the_same_bits(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     scores, offsets = drawn
     together = normalise(scores, offsets)

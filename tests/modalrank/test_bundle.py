@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
 
+from features.encoders import encoder_digest, make_encoder, save_encoder
 from features.errors import DataError
 from modalrank import bundle as module
 from modalrank.bundle import Bundle
@@ -153,6 +155,35 @@ def test_manifest_names_digests_of_encoders_and_versions(log_folder):
     assert set(manifest["encoders"]) == {"taste", "title", "profile"}
     assert all(len(digest) == 64 for digest in manifest["encoders"].values())
     assert {"lightgbm", "numpy"} <= set(manifest["versions"])
+
+
+def swapped_encoder(folder, vectors):
+    """Put another encoder of the same modality into a bundle, with digests of the files that fit."""
+    shutil.rmtree(folder / "encoders" / "taste")
+    table = pl.DataFrame({"vector": pl.Series(vectors, dtype=pl.List(pl.Float32))})
+    save_encoder(make_encoder("vectors", {}).fit(table, folder), folder / "encoders" / "taste")
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] = module._digests(folder)
+    path.write_text(json.dumps(manifest))
+    return path, manifest
+
+
+def test_encoder_of_another_digest_is_refused_by_its_modality(own_folder):
+    swapped_encoder(own_folder, np.eye(4).tolist())
+    with pytest.raises(
+        DataError, match=r"got the encoder of digest \w{12} for taste, expected \w{12}"
+    ) as caught:
+        Bundle.load(own_folder)
+    assert caught.value.file == str(own_folder / "encoders" / "taste")
+
+
+def test_encoder_of_another_width_is_refused_by_its_modality(own_folder):
+    path, manifest = swapped_encoder(own_folder, np.eye(5).tolist())
+    manifest["encoders"]["taste"] = encoder_digest(own_folder / "encoders" / "taste")
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="an encoder of width 5 for taste, whose vectors have 4"):
+        Bundle.load(own_folder)
 
 
 def test_config_in_the_bundle_is_the_full_one(log_bundle, log_folder):

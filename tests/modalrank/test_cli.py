@@ -52,6 +52,7 @@ def test_help_of_every_command_says_what_it_does(command, cli):
         (["predict"], "predict"),
         (["train", "config.yaml", "--trials", "3"], "--trials"),
         (["evaluate", "config.yaml", "--split", "train"], "train"),
+        (["evaluate", "config.yaml", "--robustness", "--seeds", "0"], "--seeds"),
         (["score", "--out", "x"], "--model"),
         (["score", "--model", "m", "--out", "x", "--users", "u", "--top-k", "0"], "equal to 1"),
         (["score", "--model", "m", "--out", "x"], "give either --candidates or --users"),

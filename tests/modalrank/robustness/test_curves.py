@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import mlflow
 import numpy as np
@@ -116,7 +117,7 @@ def test_same_plan_same_result_and_what_seeds_share_is_measured_once(log_result,
         lists.append(gone)
         yield from bench.frames(gone)
 
-    counting = type(bench)(bench.truth, bench.presence, bench.popularity, counted)
+    counting = replace(bench, frames=counted)
     one = measure(counting, contest, PLAN, lambda _: None)
     assert len(lists) == 1 + 3 * 2 * (2 + 1), "at 100% both seeds remove the same"
     two = measure(bench, contest, PLAN, lambda _: None)
@@ -228,6 +229,8 @@ def test_command_shows_the_curves_and_keeps_them_in_the_run(cli, registered, mon
     area = next(row for row in shown["areas"] if row["removed"] == "taste" and row["name"] == "ensemble")
     key = f"robustness.test.taste.{area['mode']}.ensemble.area_ndcg_at_5"
     assert metrics[key] == pytest.approx(area["ndcg"])
+    (verdict,) = shown["verdicts"]
+    assert metrics["robustness.test.ensemble.places_below_behaviour_only"] == len(verdict["below"])
 
 
 def test_command_of_judged_lists_removes_at_random_only(cli, registered_judged, monkeypatch):

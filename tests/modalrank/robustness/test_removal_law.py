@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from ensembles import make_meta
+from features.errors import DataError
 from features.removal import without_vectors
 from features.retrievers import BEHAVIOUR, content_retrievers
 from features.space import ModalityVectors, place, with_graph
@@ -163,3 +164,10 @@ def test_judged_rows_without_cells_are_those_of_a_table_with_nulls(judged_result
     np.testing.assert_array_equal(left.features, never.features)
     np.testing.assert_array_equal(left.present, never.present)
     assert bench.presence["words"].all() and 0 < bench.presence["clicks"].mean() < 1
+
+
+def test_catalogue_without_content_is_refused(log_result):
+    form = make_form(log_result.dataset, log_result.encodings, print)
+    bare = replace(log_result.model, items={})
+    with pytest.raises(DataError, match="no modality of items has a vector"):
+        make_bench(form, bare, log_result.encodings, "test", None)
