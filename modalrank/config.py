@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,6 +21,7 @@ from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS, CONTENT, check_param
 from modalrank.config_file import apply_override, expand_variables, read_yaml
 from modalrank.config_keys import nearest_key
 from modalrank.judging import JudgeConfig
+from modalrank.label_config import LabelConfig
 from modalrank.media import MediaConfig
 from modalrank.retriever_config import RetrieverConfig
 from rankers.registry import make_ranker
@@ -42,8 +43,6 @@ NEURAL = {"fused_transformer": ("transformer", None)}
 # The sampler that is chosen on validation.
 AUTO = "auto"
 Files = str | list[str]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Scalar = int | float | str | bool | None
 
 
@@ -149,26 +148,6 @@ class CandidateConfig(_Strict):
         kinds = [retriever.kind for retriever in self.retrievers]
         if len(set(kinds)) != len(kinds):
             raise ValueError("each kind of retriever may be named once")
-        return self
-
-
-class LabelConfig(_Strict):
-    """How training labels are made out of the training interactions (log form)."""
-
-    method: Literal["hide", "forward"] = "hide"
-    folds: int = Field(3, ge=2, le=20)
-    queries: int = Field(6000, ge=20, description="training queries, drawn at random where there are more")
-    negatives: Positive | list[Positive] = Field(
-        40, description="negatives kept a training query; a list is a grid for validation"
-    )
-    hard_negatives: Share | list[Share] = Field(
-        0.0, description="share of them that the retrievers rank best; the others are drawn at random"
-    )
-
-    @model_validator(mode="after")
-    def _grids_hold_values(self) -> LabelConfig:
-        if [] in (self.negatives, self.hard_negatives):
-            raise ValueError("the grid of 'negatives' or 'hard_negatives' is empty")
         return self
 
 
@@ -344,6 +323,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     named = [] if config.bases == "auto" else [base.family for base in config.bases]
     if config.neural is True or "transformer" in named:
         require_torch("the config asks for a transformer, which")
+    if config.labels.generated or config.labels.synthetic_negatives:
+        require_torch(
+            "the config asks for a generator, which", "set labels.generated and synthetic_negatives to 0"
+        )
     return config
 
 

@@ -23,6 +23,7 @@ from features.history import History
 from features.retrievers import content_retrievers, fit_behaviour
 from features.space import Space, with_graph
 from features.splits import forward_cuts, hidden_folds, query_folds
+from modalrank.augmentation import augmented, with_made_items, with_negatives
 from modalrank.bases import sequence_length
 from modalrank.config import Config
 from modalrank.dataset import Dataset, row_blocks
@@ -85,12 +86,14 @@ class LogForm:
         for number, window in enumerate(windows):
             self.progress(f"label window {number + 1} of {len(windows)}")
             users = self._drawn(window.users, -(-queries // len(windows)))
-            for candidates in window.model.generated(users):
-                frame = window.model.frame(candidates, labels=_labels(window.truth, candidates))
+            whole, made = with_made_items(self.config, window.model, self._lots)
+            models = [(whole, users, made), *augmented(self.config, window.model, users, self._lots)]
+            for model, candidates in self._batches(models):
+                frame = model.frame(candidates, labels=_labels(window.truth, candidates))
                 hardness = hardness_of(candidates) if any(n.hard_share for n in negatives) else frame.labels
                 for choice, parts in zip(negatives, found, strict=True):
                     kept = choice.keep(frame.offsets, frame.labels, hardness, self._lots)
-                    thinned = frame.take_rows(kept)
+                    thinned = frame.take_rows(kept | (frame.items >= window.truth.n_items))
                     if thinned.n_queries:
                         parts.append((thinned, np.full(thinned.n_queries, window.fold)))
         if not found[0]:
@@ -101,6 +104,14 @@ class LogForm:
         return [
             (concatenate([f for f, _ in parts]), np.concatenate([n for _, n in parts])) for parts in found
         ]
+
+    def _batches(
+        self, models: list[tuple[FeatureModel, IntArray, int]]
+    ) -> Iterator[tuple[FeatureModel, Candidates]]:
+        """Yield the candidates of each model's users, with some of the last items that a model was given."""
+        for model, users, made in models:
+            for candidates in model.generated(users):
+                yield model, with_negatives(model, candidates, made, self._lots)
 
     def _picked_negatives(self, windows: list[Window]) -> Negatives:
         """Return the negatives of the config, of a grid those that teach to rank validation best."""
@@ -378,7 +389,8 @@ def _labels(truth: History, candidates: Candidates) -> FloatArray:
     """(n_rows,) float32: 1 where the candidate is a positive of the truth."""
     positive = truth.is_positive
     keys = truth.users[positive] * truth.n_items + truth.items[positive]
-    return np.isin(candidates.queries * truth.n_items + candidates.items, keys).astype(np.float32)
+    known = candidates.items < truth.n_items
+    return (known & np.isin(candidates.queries * truth.n_items + candidates.items, keys)).astype(np.float32)
 
 
 def _query_weights(frame: RankingFrame, weights: FloatArray) -> FloatArray:

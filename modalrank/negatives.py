@@ -12,7 +12,8 @@ from ensembles.oof import Base, fit_base
 from features.candidates import Candidates
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame
 from features.per_query import average_ranks
-from modalrank.config import Config, LabelConfig
+from modalrank.config import Config
+from modalrank.label_config import LabelConfig
 from modalrank.lists import Lists
 from rankers.metrics import mean_of, ndcg
 from rankers.registry import make_ranker

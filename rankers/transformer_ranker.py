@@ -226,15 +226,15 @@ class TransformerRanker:
             optimizer.step()
 
 
-def require_torch(what: str) -> Any:  # noqa: ANN401 - torch is untyped
-    """Return torch; raises ConfigError where it is not installed."""
+def require_torch(what: str, instead: str = "leave the transformer out") -> Any:  # noqa: ANN401 - untyped
+    """Return torch; raises ConfigError where it is not installed, with what else can be done."""
     try:
         import safetensors  # noqa: F401
         import torch
     except ImportError as error:
         raise ConfigError(
             f"{what} needs {error.name}, which is not installed",
-            fix="pip install torch==2.13.0 safetensors, or leave the transformer out",
+            fix=f"pip install torch==2.13.0 safetensors, or {instead}",
         ) from error
     return torch
 
