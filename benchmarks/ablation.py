@@ -34,6 +34,7 @@ from peers import WorkerError, machine, run_worker
 from ensembles.gate import Interval, paired_bootstrap
 from features.builder import CONTEXT
 from features.errors import ModalrankError
+from features.filling import METHODS
 from features.retrievers import BEHAVIOUR, CONTENT
 from modalrank.config import FUSED, NEURAL, BaseConfig, Config, load_config
 from modalrank.dataset import load_dataset
@@ -62,6 +63,7 @@ NOTES = f"""Rows:
 - `features`: the learned bases do not see this block; `components` are the leading components of vectors.
 - `item_level`: no {", ".join(POPULARITY)} retriever, and no feature that says something of an item by
   itself: popularity, age, idle time, presence, the popularity of its neighbours, components.
+- `filling`: missing vectors of items are guessed in this way.
 - `family`: all learned bases of the family; for lightgbm those of the single modalities too. `meta`: one
   rung of the ladder. `reserve`: no places kept for new items.
 
@@ -85,6 +87,11 @@ def variants(config: Config, learned: Sequence[BaseConfig]) -> list[Variant]:
         *feature_variants(config, learned),
         *family_variants(learned),
         *meta_variants(config),
+        *(
+            Variant(f"filling:{method}", (f"filling={method}",))
+            for method in METHODS[1:]
+            if config.fillings == METHODS[:1]
+        ),
     ]
 
 

@@ -14,6 +14,7 @@ from features.behaviour_vectors import behaviour_vectors
 from features.candidates import Candidates, retrieve, score_given
 from features.errors import ConfigError
 from features.facts import Facts
+from features.filling import Method
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame
 from features.history import History
 from features.per_query import normalise, spread
@@ -45,6 +46,8 @@ class FeatureSettings:
         Last liked items of a query's user that the frame tells, 0 for none.
     categories
         Modalities whose vectors are one category a row, of which target statistics are features.
+    filling
+        How missing vectors of items are guessed, see `features.filling`.
     meetings
         Pairs of a user and an item modality in one space, whose cosine is a feature.
     """
@@ -59,6 +62,7 @@ class FeatureSettings:
     sequence: int = 0
     categories: tuple[str, ...] = ()
     meetings: tuple[tuple[str, str], ...] = ()
+    filling: Method = "none"
 
 
 @dataclass(frozen=True)
@@ -237,8 +241,8 @@ class FeatureModel:
 
         Behaviour is there where somebody before the cut met the item.
         """
-        columns = [modality.present[items] for modality in self.items.values()]
-        columns += [modality.present[queries] for modality in self.users.values()]
+        columns = [modality.own[items] for modality in self.items.values()]
+        columns += [modality.own[queries] for modality in self.users.values()]
         if len(self.history.users):
             columns.insert(0, (self.history.met_by > 0)[items])
         return np.column_stack([np.zeros((len(items), 0), dtype=bool), *columns])
@@ -273,7 +277,7 @@ class FeatureModel:
         for component in range(min(self.settings.components, modality.vectors.shape[1])):
             values = np.where(present, modality.vectors[codes, component], np.nan)
             blocks.add(name, f"{name}.component_{component}", values)
-        blocks.add(name, f"{name}.present", present)
+        blocks.add(name, f"{name}.present", modality.own[codes])
 
 
 class _Blocks:

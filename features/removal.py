@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from features.builder import FeatureModel
+from features.filling import filled
 from features.frame import BoolArray, FloatArray, IntArray
 from features.retrievers import BEHAVIOUR, content_retrievers
-from features.space import ModalityVectors, with_graph
+from features.space import ModalityVectors, Space, with_graph
 
 Mode = Literal["random", "unpopular"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -78,18 +79,27 @@ def without_vectors(model: FeatureModel, gone: Gone, neighbours: int) -> Feature
     if not lost:
         return model
     popularity = model.history.popularity
-    items = {
-        name: _without(modality, lost[name], popularity > 0, neighbours) if name in lost else modality
+    known, settings = popularity > 0, model.settings
+    left: Space = {
+        name: _without(modality, lost[name]) if name in lost else modality
         for name, modality in model.items.items()
+    }
+    everything = np.ones(len(known), dtype=bool)
+    left = filled(left, model.history.liked, settings.filling, sources=everything, fixed=settings.categories)
+    changed = lost if settings.filling == "none" else left
+    items = {
+        name: with_graph(modality, known, neighbours)
+        if name in changed and modality.graph is not None
+        else modality
+        for name, modality in left.items()
     }
     behaviour = [retriever for retriever in model.retrievers if retriever.block == BEHAVIOUR]
     retrievers = (*behaviour, *content_retrievers(items, behaviour, popularity))
     return replace(model, items=items, retrievers=retrievers)
 
 
-def _without(
-    modality: ModalityVectors, gone: BoolArray, known: BoolArray, neighbours: int
-) -> ModalityVectors:
+def _without(modality: ModalityVectors, gone: BoolArray) -> ModalityVectors:
     vectors = np.where(gone[:, None], np.float32(0), modality.vectors)
-    left = ModalityVectors(vectors, modality.present & ~gone, fitted_centre=modality.centre)
-    return left if modality.graph is None else with_graph(left, known, neighbours)
+    guessed = None if modality.guessed is None else modality.guessed & ~gone
+    present = modality.present & ~gone
+    return replace(modality, vectors=vectors, present=present, guessed=guessed, fitted_centre=modality.centre)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,21 +25,34 @@ class ModalityVectors:
     unit
         (n, d) float32 the same rows at length 1, for cosines.
     present
-        (n,) bool.
+        (n,) bool: there is a vector.
     graph
         (n, n) cosines of every item to its nearest known items (see `content_knn`), or None.
     fitted_centre
         (d,) float32 centre from before ids were appended, or None where none were.
+    guessed
+        (n,) bool: the vector is a guess (see `features.filling`), or None where none is.
     """
 
     vectors: FloatArray
     present: BoolArray
     graph: sparse.csr_array | None = None
     fitted_centre: FloatArray | None = field(default=None, repr=False)
+    guessed: BoolArray | None = field(default=None, repr=False)
     unit: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unit", unit_rows(self.vectors))
+
+    @property
+    def filled(self) -> BoolArray:
+        """(n,) bool: the vector is a guess."""
+        return np.zeros(len(self.present), dtype=bool) if self.guessed is None else self.guessed
+
+    @property
+    def own(self) -> BoolArray:
+        """(n,) bool: the modality is there, and not only a guess of its vector."""
+        return self.present if self.guessed is None else self.present & ~self.guessed
 
     @cached_property
     def centre(self) -> FloatArray:
@@ -68,13 +81,25 @@ def place(encoded: Encoded, codes: np.ndarray, size: int) -> ModalityVectors:
     return ModalityVectors(vectors, present)
 
 
-def extended(modality: ModalityVectors, new: Encoded, known: BoolArray, neighbours: int) -> ModalityVectors:
-    """Append newly encoded ids; with a graph, new items find neighbours among the old `known` ones."""
+def extended(
+    modality: ModalityVectors,
+    new: Encoded,
+    known: BoolArray,
+    neighbours: int,
+    guessed: BoolArray | None = None,
+) -> ModalityVectors:
+    """Append newly encoded ids; with a graph, new items find neighbours among the old `known` ones.
+
+    `guessed` tells the (n_new,) appended rows whose vector is a guess.
+    """
     n_old = len(modality.present)
     vectors = np.concatenate([modality.vectors, np.where(new.present[:, None], new.vectors, 0)])
     present = np.concatenate([modality.present, new.present])
+    if modality.guessed is not None or guessed is not None:
+        added_guesses = np.zeros(len(new.present), dtype=bool) if guessed is None else guessed
+        guessed = np.concatenate([modality.filled, added_guesses])
     if modality.graph is None:
-        return ModalityVectors(vectors, present, fitted_centre=modality.centre)
+        return ModalityVectors(vectors, present, fitted_centre=modality.centre, guessed=guessed)
     n = len(present)
     sources = np.concatenate([known, np.zeros(n - n_old, dtype=bool)])
     targets = present & (np.arange(n) >= n_old)
@@ -82,10 +107,10 @@ def extended(modality: ModalityVectors, new: Encoded, known: BoolArray, neighbou
     old = modality.graph.tocoo()
     row, col = np.concatenate([old.row, added.row]), np.concatenate([old.col, added.col])
     graph = sparse.csr_array((np.concatenate([old.data, added.data]), (row, col)), shape=(n, n))
-    return ModalityVectors(vectors, present, graph, modality.centre)
+    return ModalityVectors(vectors, present, graph, modality.centre, guessed)
 
 
 def with_graph(modality: ModalityVectors, known: BoolArray, neighbours: int) -> ModalityVectors:
     """Add the nearest-neighbour graph over the items that are `known`."""
     graph = content_knn(modality.vectors, modality.present, known, neighbours=neighbours)
-    return ModalityVectors(modality.vectors, modality.present, graph, modality.fitted_centre)
+    return replace(modality, graph=graph)

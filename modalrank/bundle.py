@@ -211,6 +211,8 @@ def _load_history(path: Path, n_users: int, n_items: int, positive_from: float) 
 
 def _save_modality(path: Path, modality: ModalityVectors) -> None:
     arrays = {"vectors": modality.vectors, "present": modality.present}
+    if modality.guessed is not None:
+        arrays["guessed"] = modality.guessed
     if modality.graph is not None:
         graph = modality.graph
         arrays |= {"data": graph.data, "indices": graph.indices, "indptr": graph.indptr}
@@ -223,7 +225,8 @@ def _load_modality(path: Path) -> ModalityVectors:
         graph = None
         if "indptr" in arrays:
             graph = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
-        return ModalityVectors(arrays["vectors"], arrays["present"], graph)
+        guessed = arrays["guessed"] if "guessed" in arrays else None
+        return ModalityVectors(arrays["vectors"], arrays["present"], graph, guessed=guessed)
 
 
 def _load_reference(path: Path) -> Reference | None:

@@ -16,6 +16,7 @@ from ensembles.samplers import NATURAL
 from features.builder import CONTEXT
 from features.encoders import ENCODERS, make_encoder
 from features.errors import ConfigError
+from features.filling import METHODS, Method
 from features.retrievers import BEHAVIOUR, BEHAVIOUR_KINDS, CONTENT, check_parameters
 from modalrank.config_file import apply_override, expand_variables, read_yaml
 from modalrank.config_keys import nearest_key
@@ -248,6 +249,9 @@ class Config(_Strict):
     candidates: CandidateConfig = CandidateConfig()
     labels: LabelConfig = LabelConfig()
     components: int = Field(4, ge=0, le=1000, description="components of a vector that become features")
+    filling: Method | list[Method] | Literal["auto"] = Field(
+        "none", description="guesses for missing vectors of items; auto or a list is judged on validation"
+    )
     last_k: int = Field(5, ge=1)
     exclude_features: list[str] = Field(
         [], description="features that no base sees, by name; * stands for anything"
@@ -258,6 +262,13 @@ class Config(_Strict):
     )
     ensemble: EnsembleConfig = EnsembleConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def fillings(self) -> tuple[Method, ...]:
+        """The ways of filling to choose among, none first."""
+        given = METHODS if self.filling == "auto" else self.filling
+        several = [given] if isinstance(given, str) else given
+        return tuple(several) if len(several) == 1 else ("none", *(m for m in several if m != "none"))
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -5,7 +5,7 @@ A log needs candidates and labels made from hidden interactions; judged lists br
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,6 +17,7 @@ from features.builder import FeatureModel, FeatureSettings
 from features.candidates import Candidates, recall_ceilings
 from features.encoders import CategoryEncoder
 from features.errors import DataError
+from features.filling import filled
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame, concatenate
 from features.history import History
 from features.retrievers import content_retrievers, fit_behaviour
@@ -45,13 +46,20 @@ class LogForm:
         self.trials: list[Trial] = []
         self._lots = np.random.default_rng(self.config.seed)
 
+    def like(self, config: Config) -> LogForm:
+        """Return the form under another config of the same retrievers, whose settings it takes over."""
+        encodings = Encodings({}, dict(self._encoded), dict(self.users))
+        other = LogForm(replace(self.dataset, config=config), encodings, self.progress)
+        other.__dict__["params"] = self.params
+        return other
+
     @cached_property
     def items(self) -> Space:
         """Item modalities with neighbours among the items of the train split."""
         return _graphed(self._encoded, self.train, self.config)
 
     @cached_property
-    def params(self) -> dict[str, dict[str, float]]:
+    def params(self) -> dict[str, Mapping[str, float]]:
         """Kind of retriever to the setting that validation picked."""
         return self._pick_retrievers()
 
@@ -95,24 +103,33 @@ class LogForm:
         ]
 
     def _picked_negatives(self, windows: list[Window]) -> Negatives:
-        """Return the negatives of the config, of a grid those that teach to rank validation best.
-
-        Under the full protocol validation is among the labels, so the last fold of it takes its place.
-        """
+        """Return the negatives of the config, of a grid those that teach to rank validation best."""
         given = choices(self.config.labels)
         if len(given) == 1:
             return given[0]
         self.progress("choose the negatives")
-        if self.config.protocol == "strict":
-            judge, taught = self.held_out("valid", self._before_valid, JUDGES), windows
-        else:
-            held = windows[-1]
-            judge = self._lists(held, self._drawn(held.users, JUDGES))
-            taught = [window for window in windows if window.fold != held.fold]
+        taught, judge = self._rehearsed(windows)
         frames = [frame for frame, _ in self._taught(taught, given, PROBE_QUERIES)]
         picked, trials = pick_negatives(given, frames, judge, self.config)
         self.trials += trials
         return picked
+
+    def rehearsal(self) -> tuple[RankingFrame, Lists]:
+        """Return some training queries and the lists of others, on which settings are judged."""
+        taught, judge = self._rehearsed(self.windows())
+        [(frame, _)] = self._taught(taught, choices(self.config.labels)[:1], PROBE_QUERIES)
+        return frame, judge
+
+    def _rehearsed(self, windows: list[Window]) -> tuple[list[Window], Lists]:
+        """Return the windows to learn from and the lists to judge on.
+
+        Under the full protocol validation is among the labels, so the last fold of it takes its place.
+        """
+        if self.config.protocol == "strict":
+            return windows, self.held_out("valid", self._before_valid, JUDGES)
+        held = windows[-1]
+        judge = self._lists(held, self._drawn(held.users, JUDGES))
+        return [window for window in windows if window.fold != held.fold], judge
 
     @property
     def _hides(self) -> bool:
@@ -222,9 +239,9 @@ class LogForm:
         cuts = [*forward_cuts(times, labels.folds), np.inf]
         return [(times < a, (times >= a) & (times < b)) for a, b in pairwise(cuts)]
 
-    def _pick_retrievers(self) -> dict[str, dict[str, float]]:
+    def _pick_retrievers(self) -> dict[str, Mapping[str, float]]:
         config, truth = self.config, self._truth("valid")
-        params: dict[str, dict[str, float]] = {}
+        params: dict[str, Mapping[str, float]] = {}
         given = config.candidates.retrievers
         if given == "auto":
             timed, staged = self.train.times is not None, config.protocol == "full"
@@ -261,11 +278,14 @@ class LogForm:
 class JudgedForm:
     """Judged lists: every row is a candidate with a label, and queries are the unit."""
 
-    def __init__(self, dataset: Dataset, encodings: Encodings) -> None:
-        self.dataset, self.config = dataset, dataset.config
+    def __init__(self, dataset: Dataset, encodings: Encodings, progress: Progress) -> None:
+        self.dataset, self.config, self.progress = dataset, dataset.config, progress
+        self._encodings = encodings
+        self.trials: list[Trial] = []
         nothing = dataset.history(np.zeros(len(dataset.interactions), dtype=bool))
         settings = feature_settings(self.config)
-        self._model = FeatureModel(nothing, encodings.items, encodings.users, (), settings)
+        items = _filled(encodings.items, nothing, self.config)
+        self._model = FeatureModel(nothing, items, encodings.users, (), settings)
 
     def training(self) -> Training:
         """Return the train rows (with those of valid in the full protocol), in folds of queries."""
@@ -274,6 +294,19 @@ class JudgedForm:
         folds = query_folds(frame.n_queries, self.config.labels.folds, self.config.seed)
         lists = {fold: whole(frame.take_queries(np.flatnonzero(folds == fold))) for fold in np.unique(folds)}
         return Training(frame, folds, lists, "cross")
+
+    def like(self, config: Config) -> JudgedForm:
+        """Return the form under another config."""
+        return JudgedForm(replace(self.dataset, config=config), self._encodings, self.progress)
+
+    def rehearsal(self) -> tuple[RankingFrame, Lists]:
+        """Return the training rows, and those of valid to judge settings on (full: the last fold)."""
+        training = self.training()
+        if self.config.protocol == "strict":
+            return training.frame, self.held_out("valid", self._model)
+        last = int(training.folds.max())
+        frame = training.frame.take_queries(np.flatnonzero(training.folds != last))
+        return frame, training.lists[last]
 
     def held_out(self, split: Held, model: FeatureModel, most: int | None = None) -> Lists:
         """Return the judged rows of the queries of the split, `most` drawn of them."""
@@ -302,7 +335,7 @@ def make_form(dataset: Dataset, encodings: Encodings, progress: Progress) -> Log
     """Return the form that the config names."""
     if dataset.config.data.form == "log":
         return LogForm(dataset, encodings, progress)
-    return JudgedForm(dataset, encodings)
+    return JudgedForm(dataset, encodings, progress)
 
 
 def feature_settings(config: Config) -> FeatureSettings:
@@ -318,15 +351,23 @@ def feature_settings(config: Config) -> FeatureSettings:
         sequence=sequence_length(config),
         meetings=tuple((name, m.space) for name, m in config.modalities.items() if m.space is not None),
         categories=tuple(name for name, m in config.modalities.items() if m.encoder == CategoryEncoder.kind),
+        filling=config.fillings[0],
     )
 
 
 def _graphed(items: Space, history: History, config: Config) -> Space:
-    """Give every item modality its neighbour graph over the items that a user can have met."""
+    """Fill what is missing, and give every item modality its graph over the items that users can have met."""
+    items = _filled(items, history, config)
     if not config.candidates.content:
         return items
     known, neighbours = history.popularity > 0, config.candidates.content_neighbours
     return {name: with_graph(modality, known, neighbours) for name, modality in items.items()}
+
+
+def _filled(items: Space, history: History, config: Config) -> Space:
+    settings = feature_settings(config)
+    everything = np.ones(history.n_items, dtype=bool)
+    return filled(items, history.liked, settings.filling, sources=everything, fixed=settings.categories)
 
 
 def _users_with_positive(history: History) -> IntArray:

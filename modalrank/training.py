@@ -35,6 +35,7 @@ from modalrank.evaluation import (
     pattern_slices,
     query_pattern_slices,
 )
+from modalrank.filling_choice import with_filling
 from modalrank.forms import JudgedForm, LogForm, make_form
 from modalrank.ladder import Ladder, fit_ladder
 from modalrank.lists import Held, Lists, Training
@@ -153,7 +154,7 @@ def lay_groundwork(dataset: Dataset, stages: Stages) -> Groundwork:
     strict = config.protocol == "strict"
     with stages.stage("encode"):
         encodings = fit_encoders(dataset, say)
-    form = make_form(dataset, encodings, say)
+    form = with_filling(make_form(dataset, encodings, say))
     with stages.stage("fit behaviour models"):
         before_valid = form.model_before("valid")
     with stages.stage("make training queries"):
@@ -209,7 +210,7 @@ def finished(ground: Groundwork, config: Config, stages: Stages) -> TrainResult:
             metrics={name: bootstrap_mean(values, draws) for name, values in every.items()},
             slices=slices_of(form, model, test, test_scores[ladder.chosen], k),
             ceilings=form.ceilings() if isinstance(form, LogForm) else {},
-            trials=form.trials if isinstance(form, LogForm) else [],
+            trials=form.trials,
             seconds=stages.seconds,
         )
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Trial:
     """One setting and the mean NDCG@k of its lists on validation."""
 
     kind: str
-    params: dict[str, float]
+    params: Mapping[str, Any]
     ndcg: float
 
 
@@ -53,17 +54,17 @@ def pick_setting(
     k: int,
     exclude_seen: bool,
     seed: int,
-) -> tuple[dict[str, float], list[Trial]]:
+) -> tuple[Mapping[str, float], list[Trial]]:
     """Return the best setting of a behaviour retriever fitted on `history`, and all trials.
 
     A single combination is returned as it is, without a trial. Many are thinned by successive halving
     (Jamieson and Talwalkar, AISTATS 2016): all of them on some users, the best on more.
     """
-    combinations = settings(grids)
+    combinations: list[Mapping[str, float]] = list(settings(grids))
     if len(combinations) == 1:
         return combinations[0], []
 
-    def tried(params: dict[str, float], n_users: int) -> Trial:
+    def tried(params: Mapping[str, float], n_users: int) -> Trial:
         retriever = fit_behaviour(kind, history, {**params, **ONCE.get(kind, {})}, seed=seed)
         values = list_ndcg(
             retriever, history, held_out, k=k, exclude_seen=exclude_seen, seed=seed, n_users=n_users

@@ -128,7 +128,7 @@ def _judged_frames(
     neighbours = dataset.config.candidates.content_neighbours
 
     def frames(gone: Gone) -> Iterator[RankingFrame]:
-        form = JudgedForm(without_cells(dataset, gone), encodings)
+        form = JudgedForm(without_cells(dataset, gone), encodings, lambda _: None)
         yield from form.held_out(split, without_vectors(model, gone, neighbours), queries).frames()
 
     return frames

@@ -12,9 +12,10 @@ import polars as pl
 from features.builder import FeatureModel
 from features.encoders import Encoded
 from features.errors import DataError
+from features.filling import filled
 from features.history import UNKNOWN, History, IdIndex
 from features.retrievers import BEHAVIOUR, content_retrievers
-from features.space import Space, extended, place
+from features.space import ModalityVectors, Space, extended, place
 from features.tables import read_interactions
 from modalrank.bundle import Bundle
 from modalrank.dataset import canonical_columns, read_entity_table
@@ -110,16 +111,47 @@ def _grown(
         rows = rows.filter(pl.Series(old.codes(rows["id"]) == UNKNOWN, dtype=pl.Boolean))
         codes = new.codes(rows["id"]) - len(old)
         encoded = encode_rows(bundle.config, bundle.encoders, table, rows, file) if len(rows) else {}
-    grown = {}
-    # The items that the graph was made over when the model was trained.
-    known = bundle.model.history.popularity > 0
+    added = {}
     for name, modality in space.items():
         nothing = Encoded(np.zeros((0, modality.vectors.shape[1]), np.float32), np.zeros(0, dtype=bool))
         here = encoded.get(name, nothing)
-        added = place(here, codes if name in encoded else codes[:0], n_new)
-        neighbours = bundle.config.candidates.content_neighbours
-        grown[name] = extended(modality, Encoded(added.vectors, added.present), known, neighbours)
-    return grown
+        added[name] = place(here, codes if name in encoded else codes[:0], n_new)
+    if table == "items":
+        added = _guessed(bundle, space, added)
+    # The items that the graph was made over when the model was trained.
+    known = bundle.model.history.popularity > 0
+    neighbours = bundle.config.candidates.content_neighbours
+    return {
+        name: extended(modality, Encoded(new.vectors, new.present), known, neighbours, new.guessed)
+        for name, modality in space.items()
+        for new in (added[name],)
+    }
+
+
+def _guessed(bundle: Bundle, space: Space, added: Space) -> dict[str, ModalityVectors]:
+    """Return the appended rows with guesses for what they lack, as the model's filling makes them."""
+    settings, n_old = bundle.model.settings, len(bundle.items)
+    if settings.filling == "none":
+        return dict(added)
+    n_new = len(next(iter(added.values())).present)
+    both = {
+        name: ModalityVectors(
+            np.concatenate([old.vectors, added[name].vectors]),
+            np.concatenate([old.present, added[name].present]),
+            fitted_centre=old.centre,
+            guessed=np.concatenate([old.filled, np.zeros(n_new, dtype=bool)]),
+        )
+        for name, old in space.items()
+    }
+    is_new = np.arange(n_old + n_new) >= n_old
+    liked = bundle.model.history.resized(len(bundle.queries), n_old + n_new).liked
+    guesses = filled(
+        both, liked, settings.filling, sources=~is_new, targets=is_new, fixed=settings.categories
+    )
+    return {
+        name: ModalityVectors(each.vectors[n_old:], each.present[n_old:], guessed=each.filled[n_old:])
+        for name, each in guesses.items()
+    }
 
 
 def _read_history(bundle: Bundle, file: Path) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
+from features.filling import METHODS
 from modalrank.config import BaseConfig, load_config
 from tests.modalrank.worlds import make_log
 
@@ -52,6 +53,7 @@ def test_variant_of_an_example_is_a_config_without_the_one_thing(file, protocol)
         assert all(block not in base.blocks for base in rest[f"features:{block}"].bases)
     assert not rest["content_retrieval"].candidates.content
     assert rest["reserve"].ensemble.reserve == 0
+    assert {rest[f"filling:{method}"].filling for method in METHODS[1:]} == set(METHODS[1:])
     assert set(ablation.ITEM_LEVEL) <= set(rest["item_level"].exclude_features)
     left = {retriever.kind for retriever in rest["item_level"].candidates.retrievers}
     assert left == kinds - set(ablation.POPULARITY)

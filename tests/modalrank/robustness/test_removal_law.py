@@ -157,10 +157,10 @@ def test_judged_rows_without_cells_are_those_of_a_table_with_nulls(judged_result
     columns = ["query", "item", "label", "split", "c1", "c2", "c3", "w1"]
     ours, theirs = (each.interactions.select(columns) for each in (without_cells(dataset, gone), poorer))
     assert ours.equals(theirs)
-    form = JudgedForm(dataset, judged_result.encodings)
+    form = JudgedForm(dataset, judged_result.encodings, str)
     bench = make_bench(form, judged_result.model, judged_result.encodings, "test", None)
     (left,) = bench.frames(gone)
-    (never,) = JudgedForm(poorer, judged_result.encodings).held_out("test", judged_result.model).frames()
+    (never,) = JudgedForm(poorer, judged_result.encodings, str).held_out("test", judged_result.model).frames()
     np.testing.assert_array_equal(left.features, never.features)
     np.testing.assert_array_equal(left.present, never.present)
     assert bench.presence["words"].all() and 0 < bench.presence["clicks"].mean() < 1
