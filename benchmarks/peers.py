@@ -75,6 +75,8 @@ def run_worker(python: str, script: str, *arguments: str) -> dict:
             print(line, file=sys.stderr, end="", flush=True)
             last = line.strip() or last
         output = process.stdout.read()
+    if process.returncode < 0:
+        raise WorkerError(f"killed by signal {-process.returncode} after: {last}")
     if process.returncode:
         raise WorkerError(last or f"exit code {process.returncode}")
     return json.loads(output.splitlines()[-1])
