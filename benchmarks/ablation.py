@@ -55,6 +55,8 @@ ITEM_LEVEL = (
     "*.smooth_popularity",
     "*.component_*",
 )
+# What training queries are added, and how much of it; two of them need torch.
+AUGMENTATION = {"mixing": 0.5, "removal": 0.5, "generated": 0.5, "synthetic_negatives": 200}
 WHOLE = "**whole**"
 NOTES = f"""Rows:
 - `modality`: its features, its retriever and its part in the content graph are left out.
@@ -63,7 +65,8 @@ NOTES = f"""Rows:
 - `features`: the learned bases do not see this block; `components` are the leading components of vectors.
 - `item_level`: no {", ".join(POPULARITY)} retriever, and no feature that says something of an item by
   itself: popularity, age, idle time, presence, the popularity of its neighbours, components.
-- `filling`: missing vectors of items are guessed in this way.
+- `filling`: missing vectors of items are guessed in this way. `augmentation`: training queries are added
+  in this way.
 - `family`: all learned bases of the family; for lightgbm those of the single modalities too. `meta`: one
   rung of the ladder. `reserve`: no places kept for new items.
 
@@ -87,11 +90,8 @@ def variants(config: Config, learned: Sequence[BaseConfig]) -> list[Variant]:
         *feature_variants(config, learned),
         *family_variants(learned),
         *meta_variants(config),
-        *(
-            Variant(f"filling:{method}", (f"filling={method}",))
-            for method in METHODS[1:]
-            if config.fillings == METHODS[:1]
-        ),
+        *(Variant(f"filling:{method}", (f"filling={method}",)) for method in METHODS[1:]),
+        *(Variant(f"augmentation:{name}", (f"labels.{name}={much}",)) for name, much in AUGMENTATION.items()),
     ]
 
 

@@ -18,6 +18,8 @@ from features.space import ModalityVectors, Space, extended, with_graph
 NEAR = 10
 # Shape of the Beta distribution of the share of an item's own vector in a mixture.
 BETA = 0.4
+# Share of the items that keep a modality where it is thinned out.
+LEFT = 0.5
 
 
 def mixed(items: Space, seed: int) -> Space:
@@ -47,6 +49,19 @@ def _random_neighbours(graph: sparse.csr_array, rng: np.random.Generator) -> Int
     found = np.full(len(sizes), -1, dtype=np.int64)
     found[sizes > 0] = columns.indices[drawn[sizes > 0]]
     return found
+
+
+def thinned_out(items: Space, seed: int) -> Space:
+    """Return the modalities as they are where a random half of the items lack each, independently."""
+    generators = np.random.default_rng(seed).spawn(len(items))
+    return {name: _halved(items[name], rng) for name, rng in zip(items, generators, strict=True)}
+
+
+def _halved(modality: ModalityVectors, rng: np.random.Generator) -> ModalityVectors:
+    left = modality.present & (rng.random(len(modality.present)) < LEFT)
+    vectors = np.where(left[:, None], modality.vectors, np.float32(0))
+    guessed = None if modality.guessed is None else modality.guessed & left
+    return replace(modality, vectors=vectors, present=left, guessed=guessed, fitted_centre=modality.centre)
 
 
 def generated(items: Space, seed: int) -> Space:

@@ -1,4 +1,4 @@
-"""More training queries than there are: label windows once more, with vectors that are mixed or generated."""
+"""More training queries than there are: label windows once more, with vectors mixed, removed or generated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.augmentation import generated, mixed, synthetic, with_items, with_synthetic
+from features.augmentation import generated, mixed, synthetic, thinned_out, with_items, with_synthetic
 from features.builder import FeatureModel
 from features.candidates import Candidates
 from features.frame import IntArray
@@ -25,7 +25,8 @@ def augmented(
     are never made by them.
     """
     labels, neighbours = config.labels, config.candidates.content_neighbours
-    for share, change in ((labels.mixing, mixed), (labels.generated, generated)):
+    changes = ((labels.mixing, mixed), (labels.removal, thinned_out), (labels.generated, generated))
+    for share, change in changes:
         if share and model.items:
             drawn = np.sort(lots.permutation(users)[: round(share * len(users))])
             seed = int(lots.integers(2**31))
@@ -46,14 +47,14 @@ def with_made_items(
 def with_negatives(
     model: FeatureModel, candidates: Candidates, number: int, lots: np.random.Generator
 ) -> Candidates:
-    """Return a batch of candidates with some of the last `number` items of the model added to every query."""
+    """Return candidates with ADDED of the last `number` items of the model, drawn for every query."""
     if not number:
         return candidates
-    users = np.unique(candidates.queries)
-    first, each = model.history.n_items - number, min(number, ADDED)
+    users, first = np.unique(candidates.queries), model.history.n_items - number
+    each, real = min(number, ADDED), candidates.items < first
     items = first + np.argsort(lots.random((len(users), number)), axis=1)[:, :each].ravel()
-    queries = np.concatenate([candidates.queries, np.repeat(users, each)])
-    every = np.concatenate([candidates.items, items])
+    queries = np.concatenate([candidates.queries[real], np.repeat(users, each)])
+    every = np.concatenate([candidates.items[real], items])
     order = np.lexsort((every, queries))
     parts = list(model.given(queries[order], every[order]))
     scores = np.concatenate([part.scores for part in parts])

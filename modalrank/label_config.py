@@ -28,6 +28,9 @@ class LabelConfig(BaseModel):
     mixing: Share = Field(
         0.0, description="share of the queries taught again with vectors of near items mixed"
     )
+    removal: Share = Field(
+        0.0, description="share of queries taught again as if half of the items lacked each modality"
+    )
     generated: Share = Field(
         0.0, description="share taught again with missing vectors from a conditional generator (needs torch)"
     )

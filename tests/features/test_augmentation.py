@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.augmentation import generated, mixed, synthetic, with_items, with_synthetic
+from features.augmentation import generated, mixed, synthetic, thinned_out, with_items, with_synthetic
 from features.builder import FeatureModel
 from features.generator import Conditions, VectorGenerator
 from features.history import History
@@ -36,6 +36,18 @@ def test_mixture_is_nearest_to_the_item_itself_and_between_near_ones() -> None:
         others = after.unit[has] @ before.unit[has].T
         assert (own >= others.max(axis=1) - 1e-5).mean() > 0.7 and own.mean() > 0.7
         assert not after.vectors[~has].any()
+
+
+def test_thinned_out_items_lose_each_modality_on_their_own() -> None:
+    items, _ = mapped()
+    left = thinned_out(items, seed=1)
+    for name, before in items.items():
+        after = left[name]
+        assert not (after.present & ~before.present).any() and not after.vectors[~after.present].any()
+        assert after.present.sum() / before.present.sum() == pytest.approx(0.5, abs=0.1)
+        np.testing.assert_array_equal(after.centre, before.centre)
+    both = left["text"].present & left["noise"].present
+    assert both.mean() == pytest.approx(0.25, abs=0.08)
 
 
 def test_mixture_follows_its_seed() -> None:

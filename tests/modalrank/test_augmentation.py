@@ -24,17 +24,22 @@ def taught(world, *overrides):
 
 def test_off_by_default_and_each_query_is_taught_once(log_world) -> None:
     labels = load_config(log_world.config, []).labels
-    assert (labels.mixing, labels.generated, labels.synthetic_negatives) == (0, 0, 0)
+    assert (labels.mixing, labels.removal, labels.generated, labels.synthetic_negatives) == (0, 0, 0, 0)
 
 
-def test_mixing_teaches_a_share_of_the_queries_again_with_other_vectors(log_world) -> None:
-    plain, more = taught(log_world), taught(log_world, "labels.mixing=0.5")
+@pytest.mark.parametrize("kind", ["mixing", "removal"])
+def test_share_of_the_queries_is_taught_again_with_other_vectors(log_world, kind) -> None:
+    plain, more = taught(log_world), taught(log_world, f"labels.{kind}=0.5")
     added = more.frame.n_queries - plain.frame.n_queries
     assert added == pytest.approx(0.5 * plain.frame.n_queries, abs=3)
     for fold, lists in plain.lists.items():
         np.testing.assert_array_equal(lists.queries, more.lists[fold].queries)
     assert more.frame.feature_names == plain.frame.feature_names
     assert more.frame.n_queries == len(more.folds)
+    taste = more.frame.modalities.index("taste")
+    assert (more.frame.present[:, taste].mean() < plain.frame.present[:, taste].mean() - 0.1) == (
+        kind == "removal"
+    )
 
 
 def test_model_is_trained_with_mixing(log_world) -> None:
