@@ -24,6 +24,7 @@ import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -55,8 +56,10 @@ ITEM_LEVEL = (
     "*.smooth_popularity",
     "*.component_*",
 )
-# What training queries are added, and how much of it; two of them need torch.
-AUGMENTATION = {"mixing": 0.5, "removal": 0.5, "generated": 0.5, "synthetic_negatives": 200}
+# What training queries are added, and how much of it; two of them where torch is.
+AUGMENTATION: dict[str, float] = {"mixing": 0.5, "removal": 0.5}
+if find_spec("torch") and find_spec("safetensors"):
+    AUGMENTATION |= {"generated": 0.5, "synthetic_negatives": 200}
 WHOLE = "**whole**"
 NOTES = f"""Rows:
 - `modality`: its features, its retriever and its part in the content graph are left out.
