@@ -114,11 +114,11 @@ class _Job:
         if same is not None and self._is_finished(same):
             staging.discard()
             return Result(staging.out, same, True)
+        wanted = self._wanted(sources[0])
+        left_out = ignored(sources, wanted.columns)
         staging.open(job)
         self.say("load the model")
         bundle = replace(Bundle.load(self.model.folder), config=self.config)
-        wanted = self._wanted(sources[0])
-        left_out = ignored((column_names(source) for source in sources), wanted.columns)
         if left_out:
             logger.info("columns that the model does not read: %s", ", ".join(left_out))
         spool, policy = self._spooled(bundle, sources, wanted)

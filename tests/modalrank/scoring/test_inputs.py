@@ -107,10 +107,39 @@ def test_file_that_changes_while_it_is_read_is_no_input(tmp_path, judged_rows):
         source.require_unchanged()
 
 
-def test_wrong_column_is_named_with_the_nearest(job, judged_rows, tmp_path):
-    write(judged_rows.rename({"doc_id": "dok_id"}), tmp_path / "rows.csv")
-    with pytest.raises(DataError, match=r"rows\.csv, column 'doc_id': no such column.*did you mean 'dok_id'"):
+@pytest.mark.parametrize(
+    ("header", "column", "said"),
+    [
+        ("query_id,dok_id,w1", "doc_id", "did you mean 'dok_id'? then rename it to 'doc_id'"),
+        ("query_id, DOC_ID,w1", "doc_id", "did you mean ' DOC_ID'? then rename it to 'doc_id'"),
+        (
+            "query_id,what,w1",
+            "doc_id",
+            "the file has query_id, what, w1; fix: add the column, or rename one of these",
+        ),
+        ("query_id;doc_id;w1", "query_id", "separate the columns by commas, not by ';'"),
+        ("query_id,doc_id", "w1", "no such column, nor 'w2', 'w3', 'c1', 'c2', 'c3', the file has"),
+    ],
+)
+def test_wrong_column_of_a_file_by_hand_is_named_with_the_fix_before_the_model_is_loaded(
+    header, column, said, job, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("modalrank.bundle.Bundle.load", lambda folder: pytest.fail("loaded"))
+    (tmp_path / "rows.csv").write_text(f"{header}\nq1,d1,1\n")
+    with pytest.raises(DataError) as told:
         job(tmp_path / "rows.csv")
+    assert str(told.value).startswith(f"{tmp_path / 'rows.csv'}, column '{column}': no such column")
+    assert said in str(told.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_wrong_column_in_the_second_file_is_found_before_any_row_is_read(job, judged_rows, tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write(judged_rows, folder / "a.csv")
+    write(judged_rows.rename({"w3": "w_3"}), folder / "b.csv")
+    with pytest.raises(DataError, match=r"b\.csv, column 'w3': no such column.*did you mean 'w_3'"):
+        job(folder)
 
 
 def bad_rows(rows: pl.DataFrame) -> pl.DataFrame:
