@@ -19,7 +19,7 @@ from features.tables import read_entities
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config, parse_config
 from modalrank.dataset import row_columns
-from modalrank.scoring.batches import BadRow, Wanted, column_names
+from modalrank.scoring.batches import Wanted, column_names
 from modalrank.scoring.checks import Policy
 from modalrank.scoring.fresh import refreshed
 from modalrank.scoring.options import Model, Options
@@ -27,7 +27,7 @@ from modalrank.scoring.scorer import Scored, needs_ids, score_chunk, score_lists
 from modalrank.scoring.sources import SourceFile, find_files
 from modalrank.scoring.spool import Shard, Spool, spool_input
 from modalrank.scoring.staging import (
-    SKIPPED,
+    FORMAT,
     SUCCESS,
     Staging,
     digest_of,
@@ -39,7 +39,6 @@ from modalrank.scoring.staging import (
 )
 from modalrank.scoring.summary import ShardFacts, ignored, require_little_drift, totals
 
-FORMAT = 1
 LEAST_CHUNK, MOST_CHUNK = 1_000, 50_000
 # Copies of a chunk's features that are in memory at once: rows, blocks, the frame and a base's part of it.
 COPIES = 12
@@ -129,7 +128,6 @@ class _Job:
                 file=self.options.given,
             )
         shards = self._shards(self._grown(bundle, spool), spool, same)
-        skipped = policy.write(staging.ready / SKIPPED)
         sums = totals(shards, bundle.reference)
         require_little_drift(sums["drift"], self.options.max_drift)
         manifest = {
@@ -141,10 +139,10 @@ class _Job:
                 "read": spool.n_read,
                 "queries": spool.n_queries,
                 **{name: sums.pop(name) for name in ("scored", "written", "fallback")},
-                "skipped": policy.counts,
+                "skipped": dict(sorted(policy.counts.items())),
             },
             **sums,
-            "skipped_files": {} if skipped is None else {f"{SKIPPED}/{skipped.name}": facts_of(skipped)},
+            "skipped_files": policy.files,
             "shards": shards,
         }
         staging.publish(manifest)
@@ -161,8 +159,7 @@ class _Job:
         }
 
     def _is_finished(self, manifest: Mapping[str, Any]) -> bool:
-        skipped = [{"file": name, **facts} for name, facts in manifest["skipped_files"].items()]
-        parts = [*manifest["shards"], *skipped]
+        parts = [*manifest["shards"], *manifest["skipped_files"]]
         out = self.staging.out
         return (out / SUCCESS).is_file() and all(is_whole(out, part) for part in parts)
 
@@ -179,14 +176,14 @@ class _Job:
     def _spooled(self, bundle: Bundle, sources: Sequence[SourceFile], wanted: Wanted) -> tuple[Spool, Policy]:
         """Return the spool, made now or by an earlier run."""
         options, staging = self.options, self.staging
-        policy = Policy(options.on_error, options.max_errors)
-        file = staging.work / "spool.parquet"
+        policy = Policy(options.on_error, options.max_errors, staging.write_table)
+        file, drops = staging.work / "spool.parquet", staging.work / "dropped.npy"
         noted = staging.note("spool")
-        if noted is not None and file.is_file() and facts_of(file) == noted["facts"]:
-            policy.bad = [BadRow(*row) for row in noted["bad"]]
+        if noted is not None and all(is_whole(staging.root, part) for part in noted["files"]):
+            policy.counts.update(noted["bad"])
+            policy.files += noted["skipped"]
             shards = tuple(Shard(*shard) for shard in noted["shards"])
-            dropped = np.array(noted["dropped"], dtype=np.int64)
-            return Spool(file, shards, dropped, noted["n_read"], noted["n_queries"]), policy
+            return Spool(file, shards, np.load(drops), noted["n_read"], noted["n_queries"]), policy
         is_list = options.kind == "users"
         spool = spool_input(
             sources,
@@ -200,9 +197,13 @@ class _Job:
             known_items=self._known_items(bundle),
             progress=lambda rows: self.say(f"read and check {rows:,} rows"),
         )
-        facts = {"facts": facts_of(file), "bad": policy.bad, "dropped": spool.dropped.tolist()}
+        policy.flush()
+        np.save(drops, spool.dropped)
+        made = [file, drops, *(staging.ready / part["file"] for part in policy.files)]
+        files = [{"file": str(path.relative_to(staging.root)), **facts_of(path)} for path in made]
+        bad = {"bad": policy.counts, "skipped": policy.files}
         rest = {"shards": spool.shards, "n_read": spool.n_read, "n_queries": spool.n_queries}
-        staging.write_note("spool", facts | rest)
+        staging.write_note("spool", {"files": files, **bad, **rest})
         return spool, policy
 
     def _known_items(self, bundle: Bundle) -> pl.Series | None:

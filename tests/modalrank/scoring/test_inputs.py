@@ -201,6 +201,33 @@ def test_more_bad_rows_than_allowed_end_the_job(job, judged_rows, tmp_path):
     assert job(tmp_path / "rows.csv", on_error="quarantine", max_errors=5).rows == 236
 
 
+def test_many_bad_rows_are_put_on_disk_in_several_files_that_resume_and_are_mended(
+    job, judged_rows, tmp_path, monkeypatch
+):
+    write(bad_rows(judged_rows), tmp_path / "rows.csv")
+    whole = job(tmp_path / "rows.csv", "whole", on_error="quarantine")
+    monkeypatch.setattr("modalrank.scoring.checks.MOST_HELD", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("modalrank.scoring.job.score_chunk", lambda *a, **k: pytest.fail("the power is out"))
+        with pytest.raises(pytest.fail.Exception):
+            job(tmp_path / "rows.csv", on_error="quarantine")
+    with monkeypatch.context() as patch:
+        patch.setattr("modalrank.scoring.job.spool_input", lambda *a, **k: pytest.fail("read again"))
+        result = job(tmp_path / "rows.csv", on_error="quarantine")
+    names = [part["file"] for part in result.manifest["skipped_files"]]
+    assert names == [f"skipped/part-{number:05d}.parquet" for number in range(3)]
+    parts = pl.concat([pl.read_parquet(result.out / name) for name in names])
+    together = pl.read_parquet(whole.out / "skipped" / "*.parquet")
+    assert parts.sort("row").equals(together) and parts.height == 5
+    assert result.manifest["counts"] == whole.manifest["counts"]
+    assert scores_in(result.out).equals(scores_in(whole.out))
+    assert job(tmp_path / "rows.csv", on_error="quarantine").done_before
+    before = (result.out / names[1]).read_bytes()
+    (result.out / names[1]).write_bytes(before[:-1])
+    assert not job(tmp_path / "rows.csv", on_error="quarantine").done_before
+    assert (result.out / names[1]).read_bytes() == before
+
+
 def test_broken_rows_of_text_files_are_quarantined_with_their_number(job, judged_rows, tmp_path):
     lines = judged_rows.write_csv().splitlines()
     lines[5] += ",surplus"
