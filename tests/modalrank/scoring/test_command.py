@@ -47,6 +47,13 @@ def test_memory_that_is_no_size_is_refused(text, cli, registered, pairs):
     assert code == 2 and "--memory: got" in err
 
 
+def test_tracking_a_model_without_a_training_run_is_refused_before_any_work(cli, judged_model, pairs):
+    code, _, err = cli(
+        "score", "--model", judged_model.folder, "--candidates", pairs, "--out", "x", "--track"
+    )
+    assert code == 2 and "give models:/NAME@champion, not a folder" in err
+
+
 def test_alias_that_moves_during_the_job_changes_nothing_of_it(log_result, log_bundle, tmp_path, pairs):
     """What is registered first is scored with, though the alias leads to a second version in the middle."""
     store = f"sqlite:///{tmp_path / 'moving.db'}"
