@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from modalrank.scoring.staging import (
     read_manifest,
     require_replaceable,
 )
+from modalrank.scoring.strangers import SEATS, seated
 from modalrank.scoring.summary import ShardFacts, ignored, require_little_drift, totals
 
 LEAST_CHUNK, MOST_CHUNK = 1_000, 50_000
@@ -217,11 +219,11 @@ class _Job:
         return pl.concat([known, table["id"]])
 
     def _grown(self, bundle: Bundle, spool: Spool) -> Bundle:
-        """Return the bundle with what is newer, and every id of the input that its codes are to mean."""
+        """Return the bundle with what is newer, every item of the input and seats for unknown queries."""
         if not needs_ids(bundle):
             return bundle
         self.say("describe what is new")
-        return refreshed(bundle, self.options.fresh, spool.distinct("query"), spool.distinct("item"))
+        return refreshed(bundle, self.options.fresh, SEATS, spool.distinct("item"))
 
     def _shards(self, bundle: Bundle, spool: Spool, same: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         """Return what is known of every shard, scoring those that are not there or not whole."""
@@ -234,6 +236,9 @@ class _Job:
             if part is None:
                 facts = ShardFacts(bundle.reference)
                 rows = pl.concat([facts.add(chunk) for chunk in self._chunks(bundle, spool, shard)])
+                if self.options.kind == "users":
+                    # Lists come in the order of the model's codes.
+                    rows = rows.sort("query", "rank")
                 table = rows.with_columns(model_version=pl.lit(self.model.version)).rechunk()
                 part = self.staging.write_table(name, table) | facts.as_dict()
                 self.staging.write_note(f"shards/{number:05d}", part)
@@ -254,11 +259,17 @@ class _Job:
 
     def _chunks(self, bundle: Bundle, spool: Spool, shard: Shard) -> Iterator[Scored]:
         for rows in spool.chunks(shard, self._chunk_rows()):
-            if self.options.kind == "candidates":
-                yield score_chunk(bundle, rows, explain=self.options.explain)
+            if needs_ids(bundle):
+                yield from seated(bundle, rows, partial(self._scored, bundle))
             else:
-                users, top_k = rows["query"].to_list(), self.options.top_k
-                yield from score_lists_of(bundle, users, top_k, explain=self.options.explain)
+                yield from self._scored(bundle, rows)
+
+    def _scored(self, bundle: Bundle, rows: pl.DataFrame) -> Iterator[Scored]:
+        if self.options.kind == "candidates":
+            yield score_chunk(bundle, rows, explain=self.options.explain)
+        else:
+            users, top_k = rows["query"].to_list(), self.options.top_k
+            yield from score_lists_of(bundle, users, top_k, explain=self.options.explain)
 
     def _chunk_rows(self) -> int:
         if self.options.chunk_rows is not None:
