@@ -1,19 +1,23 @@
 """How fast batch scoring is, and how much memory it takes, beside the floor that no job can go below.
 
 usage: python benchmarks/scoring.py [--rows N ...] [--models mixed lightgbm] [--trees N] [--repeat N]
-       [--threads N] [--log]
+       [--threads N] [--shuffled] [--work FOLDER] [--log MODEL]
 
 Makes judged lists with 40 ready feature columns (50 candidates a query), trains a model of each kind, and
 scores files of N rows. Every measurement is a process of its own, so that its peak of memory is its own:
 
 - `floor`: reads the Parquet file and calls the same boosters' own `predict` on ready float32 arrays, block by
   block. Making the arrays is not counted, and there is no stack, no rank, no check and no output.
-- `job`: the whole of `modalrank score`: read, check, features, bases, stack, rank, shards with their digests,
-  manifest, publication.
+- `job`: the whole of `modalrank score` with its imports: read, check, features, bases, stack, rank, shards
+  with their digests, manifest, publication.
 
 `mixed` has one ranker each of LightGBM, XGBoost and CatBoost, `lightgbm` three of LightGBM, which jobs walk
-through by a compiled loop. Printed are medians over the repetitions, interleaved, floor and job in turn.
-`--log` scores lists for users of the movies data set instead and tells where the time goes.
+through by a compiled loop. Printed are medians over the repetitions, floor and job in turn with the same
+threads. Seconds of CPU stand beside those of the clock, because other programs disturb them less.
+`--shuffled` has the job sort its input first. `--work` keeps models and files for the next run.
+
+`--log MODEL` takes the folder of a model of a log instead (the artefact `bundle` of a version), makes lists
+for all users that it knows, and tells where the time goes.
 """
 
 from __future__ import annotations
@@ -30,9 +34,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -46,27 +50,54 @@ from peer_table import markdown
 from peers import machine, say
 
 from ensembles import TunedFusion
-from features.frame import RankingFrame
 from modalrank.bundle import Bundle
 from modalrank.config import load_config
 from modalrank.dataset import load_dataset, row_blocks
 from modalrank.scoring import Model, Options, run_job
 from modalrank.tracking import bundle_of
 from modalrank.training import train
-from rankers.block_ranker import BlockRanker
+from rankers.protocol import Ranker
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
 N_FEATURES, N_CANDIDATES, GROUP_ROWS = 40, 50, 250_000
 TRAINING_QUERIES = 1_200
 KINDS = {"mixed": ("lightgbm", "xgboost", "catboost"), "lightgbm": ("lightgbm",) * 3}
-# What decides how long a booster takes: 500 trees of 63 leaves, and their like.
+# What decides how long a booster takes: up to 500 trees of 63 leaves, and their like.
 SIZES: dict[str, dict[str, Any]] = {
     "lightgbm": {"rounds": 500, "num_leaves": 63, "patience": 500},
     "xgboost": {"rounds": 500, "max_depth": 6, "patience": 500},
     "catboost": {"rounds": 500, "depth": 6, "patience": 500},
 }
-FUNCTIONS = 12
+COLUMNS = [
+    "model", "rows", "floor, rows/s", "job, rows/s", "job / floor", "job / floor by CPU", "job, GiB",
+    "of the GiB at the fewest rows",
+]  # fmt: skip
+# What a scoring job does, by the functions that do it; what is left is ranking and counting.
+STAGES = {
+    "read, check and sort the input": [("job.py", "_spooled")],
+    "load the model": [("bundle.py", "load")],
+    "describe what is new": [("job.py", "_grown")],
+    "find candidates": [("candidates.py", "retrieve"), ("candidates.py", "score_given")],
+    "make features": [("builder.py", "frame")],
+    "bases": [("stack.py", "base_scores")],
+    "write shards": [("staging.py", "write_table")],
+}
+WHOLE, STACK, REST = "run_job", "stack.py", "rank, count and the rest"
+
+
+@dataclass
+class Watch:
+    """Adds up the seconds of what is run under it, by the clock and of all cores."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count what is done inside."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
 
 
 def features(n_rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -76,9 +107,8 @@ def features(n_rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {f"f{column}": values[:, column] for column in range(N_FEATURES)}
 
 
-def ids(start: int, n_rows: int) -> dict[str, list[str]]:
-    """Return query and item ids, N_CANDIDATES rows a query."""
-    rows = range(start, start + n_rows)
+def ids(rows: np.ndarray) -> dict[str, list[str]]:
+    """Return query and item ids of (n_rows,) row numbers, N_CANDIDATES rows a query."""
     return {
         "query_id": [f"q{row // N_CANDIDATES:09d}" for row in rows],
         "doc_id": [f"d{row % N_CANDIDATES:03d}" for row in rows],
@@ -92,7 +122,7 @@ def write_training(folder: Path, kind: str, trees: int | None, threads: int) -> 
     columns = features(n_rows, rng)
     truth = sum(np.nan_to_num(columns[f"f{column}"]) / (1 + column) for column in range(8))
     grades = np.digitize(truth + rng.normal(size=n_rows), [1.0, 2.0]).astype(np.float64)
-    table = pl.DataFrame({**ids(0, n_rows), "grade": grades, **columns}).fill_nan(None)
+    table = pl.DataFrame({**ids(np.arange(n_rows)), "grade": grades, **columns}).fill_nan(None)
     table.write_parquet(folder / "judged.parquet")
     params = {family: size | ({"rounds": trees} if trees else {}) for family, size in SIZES.items()}
     bases = [
@@ -123,25 +153,26 @@ def write_training(folder: Path, kind: str, trees: int | None, threads: int) -> 
 
 def write_model(folder: Path, kind: str, trees: int | None, threads: int) -> Path:
     """Train a model of a kind in which every base counts, and save its bundle."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     config = load_config(write_training(folder, kind, trees, threads))
     result = train(load_dataset(config), say)
     fusion = TunedFusion()
     fusion.weights_ = dict.fromkeys(result.stack.bases, 1.0 / len(result.stack.bases))
     stack = replace(result.stack, meta=fusion)
     bundle = replace(bundle_of(config, result), stack=stack, blocks=dict(result.blocks))
-    (folder / "bundle").mkdir()
+    (folder / "bundle").mkdir(exist_ok=True)
     bundle.save(folder / "bundle")
     return folder / "bundle"
 
 
-def write_candidates(path: Path, n_rows: int) -> None:
-    """Write candidates in row groups of GROUP_ROWS."""
+def write_candidates(path: Path, n_rows: int, *, shuffled: bool = False) -> None:
+    """Write candidates in row groups of GROUP_ROWS; shuffled, rows of a query are in several groups."""
     rng = np.random.default_rng(1)
+    order = rng.permutation(n_rows) if shuffled else np.arange(n_rows)
     writer = None
     for start in range(0, n_rows, GROUP_ROWS):
-        size = min(GROUP_ROWS, n_rows - start)
-        group = pa.table({**ids(start, size), **features(size, rng)})
+        rows = order[start : start + GROUP_ROWS]
+        group = pa.table({**ids(rows), **features(len(rows), rng)})
         if writer is None:
             writer = pq.ParquetWriter(path, group.schema, compression="zstd")
         writer.write_table(group)
@@ -149,40 +180,38 @@ def write_candidates(path: Path, n_rows: int) -> None:
         writer.close()
 
 
-def predictions(base: BlockRanker, frame: RankingFrame, threads: int) -> float:
-    """Return the seconds of the library's own call on the ready array of a base."""
-    array = np.ascontiguousarray(frame.select_blocks(base.blocks).features)
-    ranker, start = base.ranker, time.perf_counter()
+def predicted(ranker: Ranker, array: np.ndarray, threads: int) -> np.ndarray:
+    """Return what the library's own call says of a ready array."""
     if ranker.family == "lightgbm":
-        ranker.booster_.predict(array, num_threads=threads)
-    elif ranker.family == "xgboost":
-        ranker.booster_.inplace_predict(array, missing=np.nan)
-    else:
-        ranker.booster_.predict(array, thread_count=threads or -1)
-    return time.perf_counter() - start
+        return ranker.booster_.predict(array, num_threads=threads)
+    if ranker.family == "xgboost":
+        return ranker.booster_.inplace_predict(array, missing=np.nan)
+    return ranker.booster_.predict(array, thread_count=threads)
 
 
-def floor(bundle: Bundle, given: Path) -> float:
-    """Return the seconds of reading a file and of the bare predictions."""
-    seconds, file = 0.0, pq.ParquetFile(given)
+def floor(bundle: Bundle, given: Path) -> Watch:
+    """Return the time of reading a file and of the bare predictions."""
+    watch, file = Watch(), pq.ParquetFile(given)
     for number in range(file.num_row_groups):
-        start = time.perf_counter()
-        rows = pl.from_arrow(file.read_row_group(number))
-        seconds += time.perf_counter() - start
-        rows = rows.rename({"query_id": "query", "doc_id": "item"})
+        with watch.running():
+            rows = pl.from_arrow(file.read_row_group(number))
         blocks = row_blocks(bundle.config.modalities, rows)
         codes = np.arange(len(rows))
         (candidates,) = bundle.model.given(codes // N_CANDIDATES, codes)
         frame = bundle.model.frame(candidates, row_blocks=blocks)
         for base in bundle.stack.bases.values():
-            seconds += predictions(base, frame, bundle.config.threads)
-    return seconds
+            array = np.ascontiguousarray(frame.select_blocks(base.blocks).features)
+            with watch.running():
+                predicted(base.ranker, array, bundle.config.threads)
+    return watch
 
 
 def measured(what: str, bundle: Path, given: Path, out: Path) -> dict[str, float]:
-    """Return seconds and peak of memory of a child process that measures."""
+    """Return `wall` and `cpu` seconds and the peak of memory in `gib` of a child process that measures."""
     command = [sys.executable, __file__, "--child", what, str(bundle), str(given), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # The number of threads is the model's.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{what} failed:\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -191,74 +220,112 @@ def measured(what: str, bundle: Path, given: Path, out: Path) -> dict[str, float
 def child(what: str, bundle: Path, given: Path, out: Path) -> None:
     """Measure in this process and print what was found."""
     if what == "floor":
-        seconds = floor(Bundle.load(bundle), given)
+        watch = floor(Bundle.load(bundle), given)
     else:
-        start = time.perf_counter()
-        run_job(Model("scoring", "1", bundle), Options("candidates", str(given)), out, lambda _: None)
-        seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+        watch = Watch()
+        with watch.running():
+            run_job(Model("scoring", "1", bundle), Options("candidates", str(given)), out, lambda _: None)
+    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"wall": watch.wall, "cpu": watch.cpu, "gib": gib}))
 
 
-def rows_of(kind: str, bundle: Path, sizes: list[int], repeat: int, scratch: Path) -> Iterator[list[str]]:
-    """Yield a row of the table for each size."""
-    for n_rows in sizes:
-        given = scratch / f"{n_rows}.parquet"
-        if not given.exists():
-            say(f"write {n_rows:,} rows")
-            write_candidates(given, n_rows)
-        found: dict[str, list[dict[str, float]]] = {"floor": [], "job": []}
+def rows_of(kind: str, bundle: Path, files: Mapping[int, Path], repeat: int, work: Path) -> list[list[str]]:
+    """Measure a model on files by their number of rows, and return the rows of the table."""
+    table, least = [], 0.0
+    for n_rows, given in sorted(files.items()):
+        pairs = []
         for number in range(repeat):
-            for what, values in found.items():
-                say(f"{kind}, {n_rows:,} rows: {what}, {number + 1} of {repeat}")
-                values.append(measured(what, bundle, given, scratch / f"out_{kind}_{n_rows}_{number}"))
-        ratio = statistics.median(
-            a["seconds"] / b["seconds"] for a, b in zip(found["floor"], found["job"], strict=True)
-        )
-        seconds = {what: statistics.median(v["seconds"] for v in values) for what, values in found.items()}
-        speed = [f"{n_rows / seconds[what]:,.0f}" for what in found]
-        gib = statistics.median(value["gib"] for value in found["job"])
-        yield [kind, f"{n_rows:,}", *speed, f"{ratio:.2f}", f"{gib:.2f}"]
+            say(f"{kind}, {n_rows:,} rows, {number + 1} of {repeat}")
+            with tempfile.TemporaryDirectory(dir=work) as name:
+                pairs.append([measured(what, bundle, given, Path(name) / "out") for what in ("floor", "job")])
+        speed = [
+            f"{n_rows / statistics.median(pair[side]['wall'] for pair in pairs):,.0f}" for side in (0, 1)
+        ]
+        ratio = [
+            f"{statistics.median(bare[clock] / job[clock] for bare, job in pairs):.2f}"
+            for clock in ("wall", "cpu")
+        ]
+        gib = statistics.median(job["gib"] for _, job in pairs)
+        least = least or gib
+        table.append([kind, f"{n_rows:,}", *speed, *ratio, f"{gib:.2f}", f"{gib / least:.2f}"])
+        say("| " + " | ".join(table[-1]) + " |")
+    return table
 
 
-def show_log(data: Path, threads: int) -> None:
-    """Score lists for all users of movies and print the speed and where the time goes."""
-    with tempfile.TemporaryDirectory() as name, suppress(BrokenPipeError):
-        scratch = Path(name)
-        overrides = [f"data.root={data / 'movies'}", f"threads={threads}"]
-        config = load_config(ROOT / "examples" / "movies.yaml", overrides)
-        result = train(load_dataset(config), say)
-        bundle = bundle_of(config, result)
-        (scratch / "bundle").mkdir()
-        bundle.save(scratch / "bundle")
-        users = scratch / "users.parquet"
-        pl.DataFrame({"user_id": result.dataset.queries.ids}).write_parquet(users)
-        profile, start = cProfile.Profile(), time.perf_counter()
-        job = profile.runcall(
-            run_job,
-            Model("movies", "1", scratch / "bundle"),
-            Options("users", str(users), top_k=100),
-            scratch / "out",
-            lambda _: None,
-        )
-        seconds, scored = time.perf_counter() - start, job.manifest["counts"]["scored"]
-        print(f"{scored:,} candidates of {job.manifest['counts']['queries']} users in {seconds:.1f} s:")
-        print(f"{scored / seconds:,.0f} rows/s with the profiler on; the functions that took longest:\n")
-        ours = "/(features|rankers|ensembles|modalrank)/"
-        pstats.Stats(profile, stream=sys.stdout).sort_stats("cumtime").print_stats(ours, FUNCTIONS)
+def trees_of(bundle: Path) -> str:
+    """Return the number of trees of every base of a model."""
+    bases = Bundle.load(bundle).stack.bases.values()
+    return ", ".join(f"{base.ranker.family} {base.ranker.best_rounds_}" for base in bases)
+
+
+def measure(args: argparse.Namespace, work: Path) -> None:
+    """Measure every kind and size, and print the table."""
+    files, table = {}, []
+    for n_rows in map(int, args.rows):
+        files[n_rows] = work / f"{'shuffled' if args.shuffled else 'sorted'}_{n_rows}.parquet"
+        if not files[n_rows].exists():
+            say(f"write {n_rows:,} rows")
+            unfinished = files[n_rows].with_suffix(".part")
+            write_candidates(unfinished, n_rows, shuffled=args.shuffled)
+            unfinished.rename(files[n_rows])
+    threads = args.threads or os.cpu_count() or 1
+    for kind in args.models:
+        folder = work / f"{kind}_{args.trees or 'all'}_{threads}"
+        bundle = folder / "bundle"
+        if not (bundle / "manifest.json").exists():
+            write_model(folder, kind, args.trees, threads)
+        print(f"Trees of `{kind}`: {trees_of(bundle)}.")
+        table += rows_of(kind, bundle, files, args.repeat, work)
+    print("", *markdown(COLUMNS, table), sep="\n")
+
+
+def seconds_by_stage(stats: pstats.Stats) -> dict[str, float]:
+    """Return the seconds of each stage of a profiled job, which sum up to those of the whole."""
+    spent: dict[tuple[str, str], float] = {}
+    for (file, _, function), (*_, cumulative, _) in stats.stats.items():  # type: ignore[attr-defined]
+        key = Path(file).name, function
+        spent[key] = spent.get(key, 0.0) + cumulative
+    found = {stage: sum(spent.get(key, 0.0) for key in keys) for stage, keys in STAGES.items()}
+    found["meta-learner"] = spent.get((STACK, "score"), 0.0) - found["bases"]
+    return found | {REST: spent["job.py", WHOLE] - sum(found.values())}
+
+
+def show_log(folder: Path) -> None:
+    """Score lists for all users of a model and print the speed and where the time goes."""
+    bundle = Bundle.load(folder)
+    with tempfile.TemporaryDirectory() as name:
+        users = Path(name) / "users.parquet"
+        pl.DataFrame({bundle.config.data.columns.query: bundle.queries.ids}).write_parquet(users)
+        profile, watch = cProfile.Profile(), Watch()
+        options = Options("users", str(users), top_k=100)
+        with watch.running():
+            job = profile.runcall(
+                run_job, Model("log", "1", folder), options, Path(name) / "out", lambda _: None
+            )
+    counts, speed = job.manifest["counts"], job.manifest["counts"]["scored"] / watch.wall
+    print(
+        f"{counts['scored']:,} candidates of {counts['queries']:,} users, {len(bundle.stack.bases)} bases: "
+        f"{watch.wall:.1f} s ({watch.cpu:.1f} s of CPU), {speed:,.0f} rows/s.\n"
+    )
+    stages = seconds_by_stage(pstats.Stats(profile))
+    whole = sum(stages.values())
+    rows = [[stage, f"{seconds:.2f}", f"{seconds / whole:.0%}"] for stage, seconds in stages.items()]
+    print(*markdown(["where the time goes", "seconds", "share"], rows), sep="\n")
 
 
 def main() -> None:
-    """Measure every kind and size, and print the table."""
+    """Measure what was asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=float, nargs="+", default=[1e6, 5e6])
+    parser.add_argument("--rows", type=float, nargs="+", default=[1e5, 5e5])
     parser.add_argument("--models", nargs="+", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--trees", type=int, help="of every booster, instead of 500")
+    parser.add_argument("--trees", type=int, help="most trees of every booster, instead of 500")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="0 means all cores")
-    parser.add_argument("--log", action="store_true", help="lists for the users of movies instead")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MODALRANK_DATA", SHARED / "data")))
+    parser.add_argument("--shuffled", action="store_true", help="rows in no order")
+    parser.add_argument("--work", type=Path, help="folder that keeps models and files")
+    parser.add_argument("--log", type=Path, metavar="MODEL", help="folder of a model of a log")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -266,15 +333,13 @@ def main() -> None:
         return
     print(f"`{shlex.join(['python', *sys.argv])}`, {date.today()}, {machine()}.\n")
     if args.log:
-        show_log(args.data.resolve(), args.threads)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        scratch, found = Path(name), list[list[str]]()
-        for kind in args.models:
-            bundle = write_model(scratch / kind, kind, args.trees, args.threads)
-            found += rows_of(kind, bundle, [int(n) for n in args.rows], args.repeat, scratch)
-    columns = ["model", "rows", "floor, rows/s", "job, rows/s", "job / floor", "job, GiB"]
-    print(*markdown(columns, found), sep="\n")
+        show_log(args.log)
+    elif args.work:
+        args.work.mkdir(parents=True, exist_ok=True)
+        measure(args, args.work)
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            measure(args, Path(name))
 
 
 if __name__ == "__main__":

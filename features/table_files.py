@@ -19,6 +19,8 @@ import pyarrow.parquet
 from features.errors import DataError
 
 BLOCK_BYTES = 16 << 20  # a row longer than a block cannot be read
+SEPARATORS = (";", "\t", "|")
+MOST_LISTED = 20
 
 
 def sha256_of_file(path: Path) -> str:
@@ -75,13 +77,31 @@ def require_columns(names: Sequence[str], wanted: Sequence[str], file: str) -> N
         )
     missing = [name for name in wanted if name not in names]
     if missing:
-        near = get_close_matches(missing[0], names, n=1)
+        others = f", nor {_listed(list(map(repr, missing[1:])))}" if missing[1:] else ""
         raise DataError(
-            f"no such column, the file has {', '.join(names)}",
-            fix=f"did you mean {near[0]!r}?" if near else "name one of these columns",
+            f"no such column{others}, the file has {_listed(names)}",
+            fix=_fix_of_missing(missing[0], names),
             file=file,
             column=missing[0],
         )
+
+
+def _fix_of_missing(missing: str, names: Sequence[str]) -> str:
+    """Return what to do about a column that is not there, by what it may have been called instead."""
+    for separator in SEPARATORS:
+        if len(names) == 1 and missing in names[0].split(separator):
+            return f"separate the columns by commas, not by {separator!r}"
+    by_case = {name.strip().casefold(): name for name in names}
+    near = get_close_matches(missing.casefold(), by_case, n=1)
+    if not near:
+        return "add the column, or rename one of these"
+    there = by_case[near[0]]
+    return f"did you mean {there!r}? then rename it to {missing!r}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def _read_parquet(path: Path, columns: Sequence[str], text_columns: Sequence[str]) -> pl.DataFrame:

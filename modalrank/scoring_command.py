@@ -85,6 +85,8 @@ def score(
     given = users if candidates is None else candidates
     if given is None or (candidates is not None and users is not None):
         raise UsageError("give either --candidates or --users")
+    if track and not model.startswith("models:/"):
+        raise UsageError("--track records beside the training run: give models:/NAME@champion, not a folder")
     options = Options(
         kind="users" if candidates is None else "candidates",
         given=given,

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from features.errors import DataError
 from features.tables import as_ids
 from modalrank.scoring.batches import BadRow, Wanted
-from modalrank.scoring.staging import write_parquet
+from modalrank.scoring.staging import SKIPPED
 
 OnError = Literal["fail", "quarantine"]
 NULL_KEY, WRONG_TYPE, INFINITE, DUPLICATE = "null key", "wrong type", "infinite value", "duplicate"
 BROKEN, UNKNOWN_ITEM = "broken row", "unknown item"
+
+# Bad rows in memory.
+MOST_HELD = 20_000
 
 # Reason to what is expected instead, and the fix.
 _EXPECTED = {
@@ -36,7 +38,7 @@ _EXPECTED = {
 
 @dataclass
 class Policy:
-    """What to do about bad rows, and those that were met so far.
+    """What to do about bad rows; those that were met so far lie in `skipped/` on disk.
 
     Attributes
     ----------
@@ -44,11 +46,20 @@ class Policy:
         `fail` at the first one, or `quarantine` it.
     max_errors
         How many may be quarantined, None for any number.
+    write
+        Writes a table under a name, and returns the file's facts.
+    counts
+        Number of bad rows by reason.
+    files
+        Facts of the files of bad rows.
     """
 
-    on_error: OnError = "fail"
-    max_errors: int | None = None
-    bad: list[BadRow] = field(default_factory=list)
+    on_error: OnError
+    max_errors: int | None
+    write: Callable[[str, pl.DataFrame], dict[str, Any]]
+    counts: Counter[str] = field(default_factory=Counter)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    _held: list[BadRow] = field(default_factory=list)
 
     def take(self, rows: Iterable[BadRow]) -> None:
         """Note bad rows.
@@ -61,28 +72,24 @@ class Policy:
         for row in rows:
             if self.on_error == "fail":
                 raise error_of(row, "; or score the others with --on-error quarantine")
-            self.bad.append(row)
-            if self.max_errors is not None and len(self.bad) > self.max_errors:
+            self.counts[row.reason] += 1
+            if self.max_errors is not None and self.counts.total() > self.max_errors:
                 raise DataError(
                     f"got more than {self.max_errors} bad rows, the last one: {error_of(row)}",
                     fix="mend the input, or raise --max-errors",
                 )
+            self._held.append(row)
+            if len(self._held) >= MOST_HELD:
+                self.flush()
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of bad rows by reason."""
-        return dict(sorted(Counter(row.reason for row in self.bad).items()))
-
-    def write(self, folder: Path) -> Path | None:
-        """Write the bad rows as `skipped/part-00000.parquet`, in the order of the input."""
-        if not self.bad:
-            return None
-        folder.mkdir(parents=True, exist_ok=True)
-        names = BadRow._fields
-        file = folder / "part-00000.parquet"
-        schema = {name: pl.Int64 if name == "row" else pl.String for name in names}
-        write_parquet(pl.DataFrame(self.bad, schema=schema, orient="row").sort("file", "row"), file)
-        return file
+    def flush(self) -> None:
+        """Write the bad rows that are still in memory, in the order of the input."""
+        if not self._held:
+            return
+        schema = {name: pl.Int64 if name == "row" else pl.String for name in BadRow._fields}
+        table = pl.DataFrame(self._held, schema=schema, orient="row").sort("file", "row")
+        self.files.append(self.write(f"{SKIPPED}/part-{len(self.files):05d}.parquet", table))
+        self._held.clear()
 
 
 def error_of(row: BadRow, otherwise: str = "") -> DataError:

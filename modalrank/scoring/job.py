@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from features.tables import read_entities
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config, parse_config
 from modalrank.dataset import row_columns
-from modalrank.scoring.batches import BadRow, Wanted, column_names
+from modalrank.scoring.batches import Wanted, column_names
 from modalrank.scoring.checks import Policy
 from modalrank.scoring.fresh import refreshed
 from modalrank.scoring.options import Model, Options
@@ -27,7 +28,7 @@ from modalrank.scoring.scorer import Scored, needs_ids, score_chunk, score_lists
 from modalrank.scoring.sources import SourceFile, find_files
 from modalrank.scoring.spool import Shard, Spool, spool_input
 from modalrank.scoring.staging import (
-    SKIPPED,
+    FORMAT,
     SUCCESS,
     Staging,
     digest_of,
@@ -37,9 +38,9 @@ from modalrank.scoring.staging import (
     read_manifest,
     require_replaceable,
 )
+from modalrank.scoring.strangers import SEATS, seated
 from modalrank.scoring.summary import ShardFacts, ignored, require_little_drift, totals
 
-FORMAT = 1
 LEAST_CHUNK, MOST_CHUNK = 1_000, 50_000
 # Copies of a chunk's features that are in memory at once: rows, blocks, the frame and a base's part of it.
 COPIES = 12
@@ -114,11 +115,11 @@ class _Job:
         if same is not None and self._is_finished(same):
             staging.discard()
             return Result(staging.out, same, True)
+        wanted = self._wanted(sources[0])
+        left_out = ignored(sources, wanted.columns)
         staging.open(job)
         self.say("load the model")
         bundle = replace(Bundle.load(self.model.folder), config=self.config)
-        wanted = self._wanted(sources[0])
-        left_out = ignored((column_names(source) for source in sources), wanted.columns)
         if left_out:
             logger.info("columns that the model does not read: %s", ", ".join(left_out))
         spool, policy = self._spooled(bundle, sources, wanted)
@@ -129,7 +130,6 @@ class _Job:
                 file=self.options.given,
             )
         shards = self._shards(self._grown(bundle, spool), spool, same)
-        skipped = policy.write(staging.ready / SKIPPED)
         sums = totals(shards, bundle.reference)
         require_little_drift(sums["drift"], self.options.max_drift)
         manifest = {
@@ -141,10 +141,10 @@ class _Job:
                 "read": spool.n_read,
                 "queries": spool.n_queries,
                 **{name: sums.pop(name) for name in ("scored", "written", "fallback")},
-                "skipped": policy.counts,
+                "skipped": dict(sorted(policy.counts.items())),
             },
             **sums,
-            "skipped_files": {} if skipped is None else {f"{SKIPPED}/{skipped.name}": facts_of(skipped)},
+            "skipped_files": policy.files,
             "shards": shards,
         }
         staging.publish(manifest)
@@ -161,8 +161,7 @@ class _Job:
         }
 
     def _is_finished(self, manifest: Mapping[str, Any]) -> bool:
-        skipped = [{"file": name, **facts} for name, facts in manifest["skipped_files"].items()]
-        parts = [*manifest["shards"], *skipped]
+        parts = [*manifest["shards"], *manifest["skipped_files"]]
         out = self.staging.out
         return (out / SUCCESS).is_file() and all(is_whole(out, part) for part in parts)
 
@@ -179,14 +178,14 @@ class _Job:
     def _spooled(self, bundle: Bundle, sources: Sequence[SourceFile], wanted: Wanted) -> tuple[Spool, Policy]:
         """Return the spool, made now or by an earlier run."""
         options, staging = self.options, self.staging
-        policy = Policy(options.on_error, options.max_errors)
-        file = staging.work / "spool.parquet"
+        policy = Policy(options.on_error, options.max_errors, staging.write_table)
+        file, drops = staging.work / "spool.parquet", staging.work / "dropped.npy"
         noted = staging.note("spool")
-        if noted is not None and file.is_file() and facts_of(file) == noted["facts"]:
-            policy.bad = [BadRow(*row) for row in noted["bad"]]
+        if noted is not None and all(is_whole(staging.root, part) for part in noted["files"]):
+            policy.counts.update(noted["bad"])
+            policy.files += noted["skipped"]
             shards = tuple(Shard(*shard) for shard in noted["shards"])
-            dropped = np.array(noted["dropped"], dtype=np.int64)
-            return Spool(file, shards, dropped, noted["n_read"], noted["n_queries"]), policy
+            return Spool(file, shards, np.load(drops), noted["n_read"], noted["n_queries"]), policy
         is_list = options.kind == "users"
         spool = spool_input(
             sources,
@@ -200,9 +199,13 @@ class _Job:
             known_items=self._known_items(bundle),
             progress=lambda rows: self.say(f"read and check {rows:,} rows"),
         )
-        facts = {"facts": facts_of(file), "bad": policy.bad, "dropped": spool.dropped.tolist()}
+        policy.flush()
+        np.save(drops, spool.dropped)
+        made = [file, drops, *(staging.ready / part["file"] for part in policy.files)]
+        files = [{"file": str(path.relative_to(staging.root)), **facts_of(path)} for path in made]
+        bad = {"bad": policy.counts, "skipped": policy.files}
         rest = {"shards": spool.shards, "n_read": spool.n_read, "n_queries": spool.n_queries}
-        staging.write_note("spool", facts | rest)
+        staging.write_note("spool", {"files": files, **bad, **rest})
         return spool, policy
 
     def _known_items(self, bundle: Bundle) -> pl.Series | None:
@@ -216,11 +219,11 @@ class _Job:
         return pl.concat([known, table["id"]])
 
     def _grown(self, bundle: Bundle, spool: Spool) -> Bundle:
-        """Return the bundle with what is newer, and every id of the input that its codes are to mean."""
+        """Return the bundle with what is newer, every item of the input and seats for unknown queries."""
         if not needs_ids(bundle):
             return bundle
         self.say("describe what is new")
-        return refreshed(bundle, self.options.fresh, spool.distinct("query"), spool.distinct("item"))
+        return refreshed(bundle, self.options.fresh, SEATS, spool.distinct("item"))
 
     def _shards(self, bundle: Bundle, spool: Spool, same: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         """Return what is known of every shard, scoring those that are not there or not whole."""
@@ -233,6 +236,9 @@ class _Job:
             if part is None:
                 facts = ShardFacts(bundle.reference)
                 rows = pl.concat([facts.add(chunk) for chunk in self._chunks(bundle, spool, shard)])
+                if self.options.kind == "users":
+                    # Lists come in the order of the model's codes.
+                    rows = rows.sort("query", "rank")
                 table = rows.with_columns(model_version=pl.lit(self.model.version)).rechunk()
                 part = self.staging.write_table(name, table) | facts.as_dict()
                 self.staging.write_note(f"shards/{number:05d}", part)
@@ -253,11 +259,17 @@ class _Job:
 
     def _chunks(self, bundle: Bundle, spool: Spool, shard: Shard) -> Iterator[Scored]:
         for rows in spool.chunks(shard, self._chunk_rows()):
-            if self.options.kind == "candidates":
-                yield score_chunk(bundle, rows, explain=self.options.explain)
+            if needs_ids(bundle):
+                yield from seated(bundle, rows, partial(self._scored, bundle))
             else:
-                users, top_k = rows["query"].to_list(), self.options.top_k
-                yield from score_lists_of(bundle, users, top_k, explain=self.options.explain)
+                yield from self._scored(bundle, rows)
+
+    def _scored(self, bundle: Bundle, rows: pl.DataFrame) -> Iterator[Scored]:
+        if self.options.kind == "candidates":
+            yield score_chunk(bundle, rows, explain=self.options.explain)
+        else:
+            users, top_k = rows["query"].to_list(), self.options.top_k
+            yield from score_lists_of(bundle, users, top_k, explain=self.options.explain)
 
     def _chunk_rows(self) -> int:
         if self.options.chunk_rows is not None:

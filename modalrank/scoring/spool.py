@@ -215,7 +215,8 @@ def _plan(
     """Find the borders of the shards and the pairs that come twice."""
     keys = [*wanted.ids, *PLACE]
     names = [source.name for source in sources]
-    borders, buckets, dropped, n_queries, stop = [0], [0], [], 0, 0
+    borders, buckets, n_queries, stop = [0], [0], 0, 0
+    dropped = [np.zeros(0, dtype=np.int64)]
     for start, rows in _whole_queries(_rows(file, 0, None, ["bucket", *keys]), 0, GROUP_ROWS):
         heads = rows.select(
             (pl.struct("bucket", "query").ne_missing(pl.struct("bucket", "query").shift(1))).alias("head"),
@@ -231,10 +232,10 @@ def _plan(
         stop = start + len(rows)
         again = _again(rows.with_columns(place=pl.int_range(start, stop)), list(wanted.ids))
         policy.take(_twice(row, names, wanted) for row in again.iter_rows(named=True))
-        dropped += again["place"].to_list()
+        dropped.append(again["place"].to_numpy())
     borders.append(stop)
     shards = [Shard(a, b, bucket) for (a, b), bucket in zip(pairwise(borders), buckets, strict=True) if a < b]
-    return tuple(shards), np.sort(np.array(dropped, dtype=np.int64)), n_queries
+    return tuple(shards), np.sort(np.concatenate(dropped)), n_queries
 
 
 def _again(rows: pl.DataFrame, ids: list[str]) -> pl.DataFrame:

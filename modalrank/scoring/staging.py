@@ -21,6 +21,7 @@ from features.errors import DataError, TryAgainError
 from features.tables import sha256_of_file
 
 MANIFEST, SUCCESS, SKIPPED = "_manifest.json", "_SUCCESS", "skipped"
+FORMAT = 2  # of the output
 ROW_GROUP_ROWS = 100_000
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -67,7 +68,7 @@ def require_replaceable(out: Path) -> None:
     known = {MANIFEST, SUCCESS}
     manifest = read_manifest(out)
     if manifest is not None:
-        known |= {shard["file"] for shard in manifest["shards"]} | set(manifest["skipped_files"])
+        known |= {part["file"] for part in (*manifest["shards"], *manifest["skipped_files"])}
     there = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if not file.is_dir())
     others = [name for name in there if name not in known]
     if others:
@@ -82,7 +83,7 @@ def read_manifest(out: Path) -> dict[str, Any] | None:
     """Return what a finished job said of itself, None where there is none."""
     try:
         manifest: dict[str, Any] = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        return manifest if {"job", "shards", "skipped_files"} <= set(manifest) else None
+        return manifest if manifest.get("format") == FORMAT else None
     except (OSError, ValueError):
         return None
 

@@ -10,8 +10,11 @@ import numpy as np
 import polars as pl
 
 from features.errors import DataError, GateError
+from features.table_files import require_columns
 from modalrank.drift import Reference, drift_from, histogram
+from modalrank.scoring.batches import column_names
 from modalrank.scoring.scorer import Scored
+from modalrank.scoring.sources import SourceFile
 
 
 class ShardFacts:
@@ -82,6 +85,11 @@ def require_little_drift(drift: Mapping[str, Any] | None, most: float | None) ->
         )
 
 
-def ignored(columns: Iterable[Sequence[str]], wanted: Sequence[str]) -> list[str]:
-    """Return the names of columns that are in the files and not wanted."""
-    return sorted({name for names in columns for name in names} - set(wanted))
+def ignored(sources: Iterable[SourceFile], wanted: Sequence[str]) -> list[str]:
+    """Return the names of columns that are not wanted; raises DataError if a wanted one is missing."""
+    found: set[str] = set()
+    for source in sources:
+        names = column_names(source)
+        require_columns(names, wanted, source.name)
+        found.update(names)
+    return sorted(found - set(wanted))

@@ -11,6 +11,7 @@ from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.encoding import fit_encoders
 from modalrank.forms import LogForm
+from modalrank.scoring.staging import FORMAT
 from tests.modalrank.worlds import with_cell
 
 
@@ -230,7 +231,7 @@ def test_score_of_bad_candidates_leaves_the_old_scores(
     old = tmp_path / "scores" / "part-00000.parquet"
     old.parent.mkdir()
     old.write_bytes(b"the old scores")
-    told = {"job": "earlier", "shards": [{"file": old.name}], "skipped_files": {}}
+    told = {"format": FORMAT, "job": "earlier", "shards": [{"file": old.name}], "skipped_files": []}
     (old.parent / "_manifest.json").write_text(json.dumps(told))
     before = listing(tmp_path)
     code, _, err = cli("score", "--model", registered.model, "--candidates", file, "--out", old.parent)

@@ -107,10 +107,39 @@ def test_file_that_changes_while_it_is_read_is_no_input(tmp_path, judged_rows):
         source.require_unchanged()
 
 
-def test_wrong_column_is_named_with_the_nearest(job, judged_rows, tmp_path):
-    write(judged_rows.rename({"doc_id": "dok_id"}), tmp_path / "rows.csv")
-    with pytest.raises(DataError, match=r"rows\.csv, column 'doc_id': no such column.*did you mean 'dok_id'"):
+@pytest.mark.parametrize(
+    ("header", "column", "said"),
+    [
+        ("query_id,dok_id,w1", "doc_id", "did you mean 'dok_id'? then rename it to 'doc_id'"),
+        ("query_id, DOC_ID,w1", "doc_id", "did you mean ' DOC_ID'? then rename it to 'doc_id'"),
+        (
+            "query_id,what,w1",
+            "doc_id",
+            "the file has query_id, what, w1; fix: add the column, or rename one of these",
+        ),
+        ("query_id;doc_id;w1", "query_id", "separate the columns by commas, not by ';'"),
+        ("query_id,doc_id", "w1", "no such column, nor 'w2', 'w3', 'c1', 'c2', 'c3', the file has"),
+    ],
+)
+def test_wrong_column_of_a_file_by_hand_is_named_with_the_fix_before_the_model_is_loaded(
+    header, column, said, job, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("modalrank.bundle.Bundle.load", lambda folder: pytest.fail("loaded"))
+    (tmp_path / "rows.csv").write_text(f"{header}\nq1,d1,1\n")
+    with pytest.raises(DataError) as told:
         job(tmp_path / "rows.csv")
+    assert str(told.value).startswith(f"{tmp_path / 'rows.csv'}, column '{column}': no such column")
+    assert said in str(told.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_wrong_column_in_the_second_file_is_found_before_any_row_is_read(job, judged_rows, tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write(judged_rows, folder / "a.csv")
+    write(judged_rows.rename({"w3": "w_3"}), folder / "b.csv")
+    with pytest.raises(DataError, match=r"b\.csv, column 'w3': no such column.*did you mean 'w_3'"):
+        job(folder)
 
 
 def bad_rows(rows: pl.DataFrame) -> pl.DataFrame:
@@ -170,6 +199,33 @@ def test_more_bad_rows_than_allowed_end_the_job(job, judged_rows, tmp_path):
     with pytest.raises(DataError, match=r"got more than 2 bad rows, the last one: .*row 20: got 'twelve'"):
         job(tmp_path / "rows.csv", on_error="quarantine", max_errors=2)
     assert job(tmp_path / "rows.csv", on_error="quarantine", max_errors=5).rows == 236
+
+
+def test_many_bad_rows_are_put_on_disk_in_several_files_that_resume_and_are_mended(
+    job, judged_rows, tmp_path, monkeypatch
+):
+    write(bad_rows(judged_rows), tmp_path / "rows.csv")
+    whole = job(tmp_path / "rows.csv", "whole", on_error="quarantine")
+    monkeypatch.setattr("modalrank.scoring.checks.MOST_HELD", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("modalrank.scoring.job.score_chunk", lambda *a, **k: pytest.fail("the power is out"))
+        with pytest.raises(pytest.fail.Exception):
+            job(tmp_path / "rows.csv", on_error="quarantine")
+    with monkeypatch.context() as patch:
+        patch.setattr("modalrank.scoring.job.spool_input", lambda *a, **k: pytest.fail("read again"))
+        result = job(tmp_path / "rows.csv", on_error="quarantine")
+    names = [part["file"] for part in result.manifest["skipped_files"]]
+    assert names == [f"skipped/part-{number:05d}.parquet" for number in range(3)]
+    parts = pl.concat([pl.read_parquet(result.out / name) for name in names])
+    together = pl.read_parquet(whole.out / "skipped" / "*.parquet")
+    assert parts.sort("row").equals(together) and parts.height == 5
+    assert result.manifest["counts"] == whole.manifest["counts"]
+    assert scores_in(result.out).equals(scores_in(whole.out))
+    assert job(tmp_path / "rows.csv", on_error="quarantine").done_before
+    before = (result.out / names[1]).read_bytes()
+    (result.out / names[1]).write_bytes(before[:-1])
+    assert not job(tmp_path / "rows.csv", on_error="quarantine").done_before
+    assert (result.out / names[1]).read_bytes() == before
 
 
 def test_broken_rows_of_text_files_are_quarantined_with_their_number(job, judged_rows, tmp_path):
