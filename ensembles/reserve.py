@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,9 @@ class Reserve:
         The fitted meta-learner that says which of the new items come first.
     modality
         The modality whose absence makes an item new: behaviour.
+    told_by
+        Modalities of which a new item needs one to get a place: of the others nothing speaks for it. Without
+        any, every new item may.
     slots, k
         Most places that are kept, of the first k.
     activity, active_from
@@ -52,12 +56,14 @@ class Reserve:
         slots: int,
         k: int,
         *,
+        told_by: Sequence[str] = (),
         activity: str | None = None,
         active_from: float = 0.0,
     ) -> None:
         self.inner = inner
         self.newcomers = newcomers
         self.modality = modality
+        self.told_by = tuple(told_by)
         self.slots = slots
         self.k = k
         self.activity = activity
@@ -70,7 +76,9 @@ class Reserve:
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) scores: minus the place in the list, from 1."""
-        places = Places.of(frame, self.inner, self.newcomers, self.modality)
+        is_new = new_rows(frame, self.modality, self.told_by)
+        newcomers = self.newcomers.score(frame.take_rows(is_new))
+        places = Places.ordered(frame, is_new, self.inner.score(frame), newcomers)
         active = activity_of(frame, self.activity) >= self.active_from
         return places.with_reserve(np.where(active, self.slots, 0), self.k)
 
@@ -80,7 +88,7 @@ class Reserve:
 
     def save(self, folder: Path) -> None:
         """Write `meta.json` and a folder for each of the two meta-learners."""
-        state = {"modality": self.modality, "slots": self.slots, "k": self.k}
+        state = {"modality": self.modality, "told_by": self.told_by, "slots": self.slots, "k": self.k}
         state |= {"activity": self.activity, "active_from": self.active_from}
         write_state(folder, self.name, state)
         for name, meta in ((INNER, self.inner), (NEWCOMERS, self.newcomers)):
@@ -113,12 +121,6 @@ class Places:
     offsets: IntArray
     order: IntArray
     new: BoolArray
-
-    @classmethod
-    def of(cls, frame: ScoreFrame, inner: MetaLearner, newcomers: MetaLearner, modality: str) -> Places:
-        """Order all rows by one meta-learner, and the new ones, on their places, by the other."""
-        is_new = new_rows(frame, modality)
-        return cls.ordered(frame, is_new, inner.score(frame), newcomers.score(frame.take_rows(is_new)))
 
     @classmethod
     def ordered(
@@ -161,10 +163,12 @@ class Places:
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
-def new_rows(frame: ScoreFrame, modality: str) -> BoolArray:
-    """(n_rows,) bool: the candidate lacks the modality."""
-    absent: BoolArray = ~frame.present[:, frame.modalities.index(modality)]
-    return absent
+def new_rows(frame: ScoreFrame, modality: str, told_by: Sequence[str] = ()) -> BoolArray:
+    """(n_rows,) bool: the candidate lacks the modality, and has one of `told_by` where there are any."""
+    new: BoolArray = ~frame.present[:, frame.modalities.index(modality)]
+    if told_by:
+        new &= frame.present[:, [frame.modalities.index(name) for name in told_by]].any(axis=1)
+    return new
 
 
 def activity_of(frame: ScoreFrame, column: str | None) -> ScoreArray:

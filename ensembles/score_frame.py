@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from features.frame import BoolArray, FloatArray, IntArray, rows_of_queries
 from features.per_query import Normalised, normalise
+from features.retrievers import BEHAVIOUR
 
 # What is known of every item and user beside the scores.
 POPULARITY = "behaviour.log_popularity"
@@ -79,6 +80,12 @@ class ScoreFrame:
     def views(self) -> Normalised:
         """The per-query views of `scores`; a part of the queries takes its part of what is made already."""
         return normalise(self.scores, self.offsets)
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """The modalities other than behaviour that some base needs."""
+        needed = set(self.base_modality.values()) - {BEHAVIOUR}
+        return tuple(name for name in self.modalities if name in needed)
 
     @property
     def n_queries(self) -> int:

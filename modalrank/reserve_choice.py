@@ -61,7 +61,8 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
     frame, k = judge.frame, config.ensemble.k
     if not config.ensemble.reserve or BEHAVIOUR not in frame.modalities:
         return None
-    is_new = new_rows(frame, BEHAVIOUR)
+    told_by = frame.content
+    is_new = new_rows(frame, BEHAVIOUR, told_by)
     among_new = frame.take_rows(is_new)
     if not len(teaching_queries(among_new)):
         return None
@@ -84,7 +85,14 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
             value = _value(before, kept, active)
             if value is not None and (best is None or value > best[0]):
                 meta = Reserve(
-                    inner, newcomers, BEHAVIOUR, slots, k, activity=activity, active_from=active_from
+                    inner,
+                    newcomers,
+                    BEHAVIOUR,
+                    slots,
+                    k,
+                    told_by=told_by,
+                    activity=activity,
+                    active_from=active_from,
                 )
                 rows = np.repeat(active[: frame.n_queries], frame.group_sizes)
                 # Where no place is kept the order is that of the inner meta-learner.

@@ -73,7 +73,7 @@ def shapley(kappa: float = 1.0, k: int = 20, most: int = 2000) -> Sampler:
 
     def draw(frame: ScoreFrame, generator: np.random.Generator) -> Draw:
         queries, n_dropped = trainable(frame)
-        content = content_modalities(frame)
+        content = frame.content
         copies = np.ones(len(queries))
         if len(content) > 1 and len(teaching_queries(frame)):
             valued = np.sort(generator.permutation(len(queries))[: int(most)])
@@ -83,12 +83,6 @@ def shapley(kappa: float = 1.0, k: int = 20, most: int = 2000) -> Sampler:
         return Draw.unweighted(queries[drawn], n_dropped=n_dropped)
 
     return draw
-
-
-def content_modalities(frame: ScoreFrame) -> tuple[str, ...]:
-    """Return the modalities other than behaviour that some base needs."""
-    needed = set(frame.base_modality.values())
-    return tuple(name for name in frame.modalities if name in needed and name != BEHAVIOUR)
 
 
 def shapley_values(

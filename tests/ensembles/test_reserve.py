@@ -100,6 +100,20 @@ def test_newcomers_order_new_items_and_active_users_alone_get_places(tmp_path: P
     np.testing.assert_array_equal(load_meta(tmp_path).score(frame), active.score(frame))
 
 
+def test_new_items_of_which_nothing_is_known_get_no_place(tmp_path: Path) -> None:
+    frame = two_opinions()
+    # of the two new items the first has an image, and the better second one has nothing
+    has_image = np.array([[False], [False], [True], [False]] * 2)
+    frame = replace(
+        frame, modalities=("behaviour", "image"), present=np.column_stack([frame.present, has_image])
+    )
+    inner, newcomers = chooser(frame, 0), chooser(frame, 1)
+    told = Reserve(inner, newcomers, "behaviour", 1, 2, told_by=("image",))
+    assert by_query(frame, told.score(frame)) == [[0, 2, 1, 3]] * 2
+    told.save(tmp_path)
+    np.testing.assert_array_equal(load_meta(tmp_path).score(frame), told.score(frame))
+
+
 def test_reserve_says_which_activity_it_misses() -> None:
     with pytest.raises(DataError, match="expected also clicks"):
         activity_of(two_opinions(), "clicks")

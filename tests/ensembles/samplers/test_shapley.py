@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ensembles.samplers.shapley import EXACT, content_modalities, shapley, shapley_values
+from ensembles.samplers.shapley import EXACT, shapley, shapley_values
 from tests.ensembles.planted import complementary
 from tests.ensembles.samplers.test_imbalance import halves
 
@@ -50,9 +50,9 @@ def test_every_set_is_scored_once_up_to_four_and_permutations_beyond() -> None:
 
 def test_content_is_what_a_base_needs_without_behaviour() -> None:
     frame = complementary(5, 0)
-    assert content_modalities(frame) == ("text", "image")
+    assert frame.content == ("text", "image")
     known = replace(frame, base_modality={"text": "behaviour"}, modalities=("behaviour", "image"))
-    assert content_modalities(known) == ()
+    assert known.content == ()
 
 
 def test_copies_go_to_queries_that_the_lagging_modality_decides() -> None:
