@@ -44,6 +44,8 @@ from modalrank.scoring.summary import ShardFacts, ignored, require_little_drift,
 LEAST_CHUNK, MOST_CHUNK = 1_000, 50_000
 # Copies of a chunk's features that are in memory at once: rows, blocks, the frame and a base's part of it.
 COPIES = 12
+# The sort runs beside the libraries and the batch that is read; with less it is not slower.
+SORT_SHARE = 6
 Say = Callable[[str], None]
 
 logger = logging.getLogger(__name__)
@@ -195,7 +197,7 @@ class _Job:
             # The row of a user becomes a whole list.
             shard_rows=max(1, options.shard_rows // options.top_k) if is_list else options.shard_rows,
             partitions=options.partitions,
-            memory=options.memory // 3,
+            memory=options.memory // SORT_SHARE,
             known_items=self._known_items(bundle),
             progress=lambda rows: self.say(f"read and check {rows:,} rows"),
         )
