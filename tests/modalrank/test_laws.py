@@ -144,6 +144,7 @@ def demo_result(folder, modalities):
             "ladder": ["best_single", "linear_stack"],
             "bootstrap_draws": 500,
             "reserve": 0,
+            "sampling": "natural",
         },
     }
     return train(load_dataset(parse_config(config, "demo")))

@@ -53,6 +53,7 @@ LOG_CONFIG: dict[str, Any] = {
         "k": 5,
         "ladder": ["best_single", "rank_fusion", "linear_stack"],
         "reserve": 0,
+        "sampling": "natural",
         "bootstrap_draws": 100,
     },
 }
