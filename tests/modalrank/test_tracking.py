@@ -87,7 +87,9 @@ def test_run_has_metrics_of_test_validation_slices_and_sources(registered, clien
     assert metrics["valid.single.taste_profile"] == pytest.approx(by_name["taste_profile"])
     assert metrics["valid.meta.best_single"] == pytest.approx(by_name["best_single"])
     assert metrics["ceiling.union"] == pytest.approx(log_result.ceilings["union"])
-    assert {name.split(".")[0] for name in metrics} == {"test", "valid", "slice", "ceiling", "seconds"}
+    # Another test may have measured the robustness of this model, which its run holds too.
+    kinds = {name.split(".")[0] for name in metrics} - {"robustness"}
+    assert kinds == {"test", "valid", "slice", "ceiling", "seconds"}
 
 
 def test_run_is_tagged_with_the_commit_and_the_choice(registered, client, log_result):
