@@ -27,7 +27,8 @@ def test_mlflow_shows_the_run_and_the_page_of_the_promotion(versions, cli, tmp_p
     assert code == 0
     version = versions.get_model_version(NAME, "2")
     run = versions.get_run(version.run_id)
-    (folder,) = [file.path for file in versions.list_artifacts(version.run_id, "promotion")]
+    # Other tests may have asked about this version before.
+    *_, folder = sorted(file.path for file in versions.list_artifacts(version.run_id, "promotion"))
     server = tmp_path / "server"
     server.mkdir()
     with mlflow_server(server, versions.tracking_uri, authenticated=False) as address:
