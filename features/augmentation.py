@@ -13,7 +13,7 @@ from features.frame import FloatArray, IntArray
 from features.generator import Conditions, VectorGenerator
 from features.item_models import content_knn
 from features.retrievers import BEHAVIOUR, content_retrievers
-from features.space import ModalityVectors, Space, extended, with_graph
+from features.space import ModalityVectors, Space, extended
 
 NEAR = 10
 # Shape of the Beta distribution of the share of an item's own vector in a mixture.
@@ -54,14 +54,10 @@ def _random_neighbours(graph: sparse.csr_array, rng: np.random.Generator) -> Int
 def thinned_out(items: Space, seed: int) -> Space:
     """Return the modalities as they are where a random half of the items lack each, independently."""
     generators = np.random.default_rng(seed).spawn(len(items))
-    return {name: _halved(items[name], rng) for name, rng in zip(items, generators, strict=True)}
-
-
-def _halved(modality: ModalityVectors, rng: np.random.Generator) -> ModalityVectors:
-    left = modality.present & (rng.random(len(modality.present)) < LEFT)
-    vectors = np.where(left[:, None], modality.vectors, np.float32(0))
-    guessed = None if modality.guessed is None else modality.guessed & left
-    return replace(modality, vectors=vectors, present=left, guessed=guessed, fitted_centre=modality.centre)
+    return {
+        name: modality.without(rng.random(len(modality.present)) >= LEFT)
+        for (name, modality), rng in zip(items.items(), generators, strict=True)
+    }
 
 
 def generated(items: Space, seed: int) -> Space:
@@ -74,13 +70,7 @@ def generated(items: Space, seed: int) -> Space:
         if wanted.any():
             generator = VectorGenerator.fit(modality.vectors, conditions, modality.own, seed=seed + number)
             vectors[wanted] = generator.sample(conditions.rows[wanted], seed + number)
-        found[name] = replace(
-            modality,
-            vectors=vectors,
-            present=modality.own | wanted,
-            guessed=wanted,
-            fitted_centre=modality.centre,
-        )
+        found[name] = modality.guessing(vectors, wanted)
     return found
 
 
@@ -97,18 +87,6 @@ def synthetic(items: Space, number: int, seed: int) -> dict[str, FloatArray]:
         like = rng.integers(0, len(conditions.rows), number)
         made[name] = generator.sample(conditions.rows[like], seed + place)
     return made
-
-
-def with_items(model: FeatureModel, items: Space, neighbours: int) -> FeatureModel:
-    """Return the model with other vectors for its items: graphs and content retrievers are made anew."""
-    known = model.history.popularity > 0
-    graphed = {
-        name: modality if modality.graph is None else with_graph(modality, known, neighbours)
-        for name, modality in items.items()
-    }
-    behaviour = [retriever for retriever in model.retrievers if retriever.block == BEHAVIOUR]
-    content = content_retrievers(graphed, behaviour, model.history.popularity)
-    return replace(model, items=graphed, retrievers=(*behaviour, *content))
 
 
 def with_synthetic(model: FeatureModel, made: dict[str, FloatArray], neighbours: int) -> FeatureModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,10 +18,10 @@ from features.filling import Method
 from features.frame import BoolArray, FloatArray, IntArray, RankingFrame
 from features.history import History
 from features.per_query import normalise, spread
-from features.retrievers import BEHAVIOUR, FactorRetriever, Retriever
+from features.retrievers import BEHAVIOUR, FactorRetriever, Retriever, content_retrievers
 from features.sequences import ItemTable, Sequences
 from features.similarity import Profiles, similarities
-from features.space import ModalityVectors, Space
+from features.space import ModalityVectors, Space, with_graph
 from features.target_statistics import PeerRates, item_statistics
 
 CONTEXT = "context"
@@ -178,6 +178,19 @@ class FeatureModel:
         """Behaviour where there is a history, then the modalities of items and users."""
         behaviour = (BEHAVIOUR,) if len(self.history.users) else ()
         return (*behaviour, *self.items, *self.users)
+
+    def with_items(self, items: Space, neighbours: int) -> FeatureModel:
+        """Return the model with other vectors for its items, of which graphs and retrievers are made anew."""
+        known = self.history.popularity > 0
+        graphed = {
+            name: modality
+            if modality.graph is None or modality is self.items[name]
+            else with_graph(modality, known, neighbours)
+            for name, modality in items.items()
+        }
+        behaviour = [retriever for retriever in self.retrievers if retriever.block == BEHAVIOUR]
+        content = content_retrievers(graphed, behaviour, self.history.popularity)
+        return replace(self, items=graphed, retrievers=(*behaviour, *content))
 
     def _sequences(self, candidates: Candidates) -> Sequences | None:
         if not (self.settings.sequence and len(self.history.users)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -68,18 +67,9 @@ def filled(
         others = {other: vectors for other, vectors in items.items() if other != name}
         missing = wanted & ~modality.own
         rows, known = _GUESSES[method](modality, others, liked, sources, missing)
-        guessed = missing & known
-        vectors = np.where(guessed[:, None], rows, np.where(modality.own[:, None], modality.vectors, 0))
         kept = modality.filled & ~wanted
-        vectors = np.where(kept[:, None], modality.vectors, vectors).astype(np.float32)
-        every = guessed | kept
-        found[name] = replace(
-            modality,
-            vectors=vectors,
-            present=modality.own | every,
-            guessed=every,
-            fitted_centre=modality.centre,
-        )
+        vectors = np.where(kept[:, None], modality.vectors, rows)
+        found[name] = modality.guessing(vectors, (missing & known) | kept)
     return found
 
 

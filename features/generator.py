@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from features.errors import DataError
 from features.frame import BoolArray, FloatArray
 from features.space import Space
 
@@ -65,14 +66,17 @@ class VectorGenerator:
 
         Raises
         ------
-        ValueError
+        DataError
             If there are fewer than FEWEST rows.
         """
         # torch takes seconds to import, and only a config that asks for it needs it.
         from features.generator_network import trained
 
         if rows.sum() < FEWEST:
-            raise ValueError(f"got {rows.sum()} vectors to learn from, expected at least {FEWEST}")
+            raise DataError(
+                f"a generator: got {rows.sum()} vectors to learn from, expected at least {FEWEST}",
+                fix="set labels.generated and labels.synthetic_negatives to 0, or describe more items",
+            )
         learned = vectors[rows]
         centre, scale = learned.mean(axis=0), learned.std(axis=0)
         scale = np.where(scale > 0, scale, 1).astype(np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,8 +10,7 @@ import numpy as np
 from features.builder import FeatureModel
 from features.filling import filled
 from features.frame import BoolArray, FloatArray, IntArray
-from features.retrievers import BEHAVIOUR, content_retrievers
-from features.space import ModalityVectors, Space, with_graph
+from features.space import Space
 
 Mode = Literal["random", "unpopular"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -78,28 +76,10 @@ def without_vectors(model: FeatureModel, gone: Gone, neighbours: int) -> Feature
     lost = {name: mask for name, mask in gone.items() if name in model.items and mask.any()}
     if not lost:
         return model
-    popularity = model.history.popularity
-    known, settings = popularity > 0, model.settings
     left: Space = {
-        name: _without(modality, lost[name]) if name in lost else modality
+        name: modality.without(lost[name]) if name in lost else modality
         for name, modality in model.items.items()
     }
-    everything = np.ones(len(known), dtype=bool)
+    settings, everything = model.settings, np.ones(model.history.n_items, dtype=bool)
     left = filled(left, model.history.liked, settings.filling, sources=everything, fixed=settings.categories)
-    changed = lost if settings.filling == "none" else left
-    items = {
-        name: with_graph(modality, known, neighbours)
-        if name in changed and modality.graph is not None
-        else modality
-        for name, modality in left.items()
-    }
-    behaviour = [retriever for retriever in model.retrievers if retriever.block == BEHAVIOUR]
-    retrievers = (*behaviour, *content_retrievers(items, behaviour, popularity))
-    return replace(model, items=items, retrievers=retrievers)
-
-
-def _without(modality: ModalityVectors, gone: BoolArray) -> ModalityVectors:
-    vectors = np.where(gone[:, None], np.float32(0), modality.vectors)
-    guessed = None if modality.guessed is None else modality.guessed & ~gone
-    present = modality.present & ~gone
-    return replace(modality, vectors=vectors, present=present, guessed=guessed, fitted_centre=modality.centre)
+    return model.with_items(left, neighbours)

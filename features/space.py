@@ -54,13 +54,26 @@ class ModalityVectors:
         """(n,) bool: the modality is there, and not only a guess of its vector."""
         return self.present if self.guessed is None else self.present & ~self.guessed
 
+    def guessing(self, vectors: FloatArray, guessed: BoolArray) -> ModalityVectors:
+        """Return the modality with these (n, d) vectors at the `guessed` (n,) rows, and its own elsewhere."""
+        own = np.where(self.own[:, None], self.vectors, np.float32(0))
+        filled = np.where(guessed[:, None], vectors, own).astype(np.float32)
+        return replace(self, vectors=filled, present=self.own | guessed, guessed=guessed)
+
+    def without(self, gone: BoolArray) -> ModalityVectors:
+        """Return the modality without some (n,) rows; its centre, which was learned before, stays."""
+        vectors = np.where(gone[:, None], np.float32(0), self.vectors)
+        guessed = None if self.guessed is None else self.guessed & ~gone
+        left = self.present & ~gone
+        return replace(self, vectors=vectors, present=left, guessed=guessed, fitted_centre=self.centre)
+
     @cached_property
     def centre(self) -> FloatArray:
-        """(d,) float32 mean of the present rows of `unit`, appended ids left out."""
+        """(d,) float32 mean of the rows of `unit` that are no guesses, appended ids left out."""
         if self.fitted_centre is not None:
             return self.fitted_centre
-        total = self.unit[self.present].sum(axis=0, dtype=np.float64)
-        mean: FloatArray = (total / max(int(self.present.sum()), 1)).astype(np.float32)
+        total = self.unit[self.own].sum(axis=0, dtype=np.float64)
+        mean: FloatArray = (total / max(int(self.own.sum()), 1)).astype(np.float32)
         return mean
 
     @property

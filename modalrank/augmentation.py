@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.augmentation import generated, mixed, synthetic, thinned_out, with_items, with_synthetic
+from features.augmentation import generated, mixed, synthetic, thinned_out, with_synthetic
 from features.builder import FeatureModel
 from features.candidates import Candidates
 from features.frame import IntArray
@@ -30,7 +30,7 @@ def augmented(
         if share and model.items:
             drawn = np.sort(lots.permutation(users)[: round(share * len(users))])
             seed = int(lots.integers(2**31))
-            yield with_items(model, change(model.items, seed), neighbours), drawn, 0
+            yield model.with_items(change(model.items, seed), neighbours), drawn, 0
 
 
 def with_made_items(

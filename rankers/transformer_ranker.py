@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -229,8 +230,7 @@ class TransformerRanker:
 def require_torch(what: str, instead: str = "leave the transformer out") -> Any:  # noqa: ANN401 - untyped
     """Return torch; raises ConfigError where it is not installed, with what else can be done."""
     try:
-        import safetensors  # noqa: F401
-        import torch
+        torch, _ = (import_module(name) for name in ("torch", "safetensors"))
     except ImportError as error:
         raise ConfigError(
             f"{what} needs {error.name}, which is not installed",

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.augmentation import generated, mixed, synthetic, thinned_out, with_items, with_synthetic
+from features.augmentation import generated, mixed, synthetic, thinned_out, with_synthetic
 from features.builder import FeatureModel
+from features.errors import DataError
 from features.generator import Conditions, VectorGenerator
 from features.history import History
 from features.space import with_graph
@@ -70,9 +71,9 @@ def test_conditions_are_the_other_modalities_and_their_presence() -> None:
 
 def test_model_with_other_vectors_has_graphs_and_retrievers_of_them() -> None:
     model = small_model()
-    again = with_items(model, model.items, 10)
+    again = model.with_items(model.items, 10)
     assert [r.name for r in again.retrievers][:1] == ["text_profile"]
-    changed = with_items(model, mixed(model.items, 3), 10)
+    changed = model.with_items(mixed(model.items, 3), 10)
     assert changed.history is model.history
     assert (changed.items["text"].graph != model.items["text"].graph).nnz > 0
 
@@ -120,6 +121,6 @@ def test_generator_needs_some_vectors_to_learn_from() -> None:
     pytest.importorskip("torch", reason="the generator needs torch")
     items, _ = mapped()
     few = replace(items["image"], present=np.arange(N) < 10)
-    with pytest.raises(ValueError, match="got 10 vectors to learn from, expected at least 20"):
+    with pytest.raises(DataError, match="got 10 vectors to learn from, expected at least 20"):
         VectorGenerator.fit(few.vectors, Conditions.of(items, "image"), few.present, seed=0)
     assert EVERYTHING.all()

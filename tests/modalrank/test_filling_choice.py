@@ -76,6 +76,8 @@ def test_saved_model_guesses_for_new_items_as_the_one_in_memory(guessing, log_wo
     (tmp_path / "bundle").mkdir()
     guessing.save(tmp_path / "bundle")
     loaded = Bundle.load(tmp_path / "bundle")
+    for name, modality in guessing.model.items.items():
+        np.testing.assert_array_equal(loaded.model.items[name].centre, modality.centre)
     new = (
         log_world.table("items.parquet")
         .head(2)

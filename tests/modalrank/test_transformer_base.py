@@ -83,9 +83,7 @@ def test_new_users_and_items_change_no_score_of_the_others_and_have_one_themselv
 
 def test_model_that_holds_it_says_so_when_loaded_without_torch(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(
-        ConfigError, match=r"holds a transformer, which needs (torch|safetensors).*fix: pip torch"
-    ):
+    with pytest.raises(ConfigError, match=r"holds a transformer, which needs torch.*fix: pip torch"):
         Bundle.load(folder)
 
 
@@ -117,9 +115,7 @@ def test_config_that_asks_for_it_without_torch_is_told_before_anything_runs(
     log_world, monkeypatch, overrides
 ):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(
-        ConfigError, match=r"asks for a transformer, which needs (torch|safetensors).*fix: pip"
-    ):
+    with pytest.raises(ConfigError, match=r"asks for a transformer, which needs torch.*fix: pip"):
         load_config(log_world.config, overrides)
 
 
