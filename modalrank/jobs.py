@@ -22,7 +22,7 @@ from modalrank.lists import Held
 from modalrank.plots import figures
 from modalrank.sampling_choice import SamplerTrial
 from modalrank.scoring import Fresh, refreshed
-from modalrank.store import URI_VARIABLE, fetch_model, open_store, require_store, tracking_uri
+from modalrank.store import URI_VARIABLE, fetch_model, open_store, registry, require_store, tracking_uri
 from modalrank.tracking import Record, record
 from modalrank.training import TrainResult, score_lists, slices_of, train
 
@@ -52,8 +52,9 @@ def train_and_record(config: Config, say: Say) -> tuple[TrainResult, Record]:
     require_store(config)
     result = train(dataset, say)
     say("record the run and register the model")
-    client = open_store(config)
-    return result, record(client, config, result, figures(result))
+    open_store(config)
+    with registry(tracking_uri(config)) as client:
+        return result, record(client, config, result, figures(result))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,17 +38,25 @@ def store_of(given: str) -> str:
 
 
 def require_store(config: Config) -> None:
-    """Look whether the store answers, before the work whose result it is to keep; writes nothing.
+    """Look whether the store and its artefacts answer, before the work whose result they are to keep.
+
+    Writes nothing.
 
     Raises
     ------
+    DataError
+        If the artefacts need a package that is not installed.
     TryAgainError
-        If it does not.
+        If one of them does not answer.
     """
+    import mlflow
+
     uri = tracking_uri(config)
     if not _not_yet_there(uri):
         with quiet_mlflow(), _creation_lock(uri), _answering(uri):
-            _client(uri).get_experiment_by_name(config.tracking.experiment)
+            experiment = _client(uri).get_experiment_by_name(config.tracking.experiment)
+            if experiment is not None:
+                mlflow.artifacts.list_artifacts(artifact_uri=experiment.artifact_location)
 
 
 def open_store(config: Config) -> MlflowClient:
@@ -161,14 +169,30 @@ def _client(uri: str) -> MlflowClient:
 
 @contextmanager
 def _answering(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"the artefacts of {uri} need a package that is not installed: {error.name}",
+            fix=f"pip install {error.name}",
+        ) from error
+    except _outside() as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TryAgainError(f"the tracking store {uri} does not answer: {reason}") from error
+
+
+def _outside() -> tuple[type[Exception], ...]:
+    """Return what a store, its database or a bucket of artefacts raises."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TryAgainError(f"the tracking store {uri} does not answer: {reason}") from error
+    errors: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, OSError)
+    with suppress(ImportError):
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        errors += (Boto3Error, BotoCoreError, ClientError)
+    return errors
 
 
 @contextmanager

@@ -285,3 +285,28 @@ def test_config_of_many_params_and_metrics_is_recorded_whole(log_result, log_bun
     run = mlflow.MlflowClient(store, store).get_run(recorded.run_id)
     assert "modalities.title_39.encoder" in run.data.params and len(run.data.params) > 160
     assert sum(name.startswith("slice.") for name in run.data.metrics) == 1200
+
+
+@pytest.fixture
+def kept_in_a_bucket(request, store, monkeypatch) -> Config:
+    """A config whose experiment keeps its artefacts in a bucket behind a port that nobody serves."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "tests")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    name = request.node.name
+    mlflow.MlflowClient(store, store).create_experiment(name, artifact_location="s3://shop/mlflow")
+    return Config.model_validate({**LOG_CONFIG, "tracking": {"uri": store, "experiment": name}})
+
+
+def test_a_bucket_that_does_not_answer_is_found_before_the_training(kept_in_a_bucket):
+    with pytest.raises(TryAgainError, match="does not answer"):
+        require_store(kept_in_a_bucket)
+
+
+def test_a_missing_library_of_artefacts_is_found_before_the_training(kept_in_a_bucket, monkeypatch):
+    # MLflow keeps the client of an address that it has met.
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:10")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(DataError, match="pip install boto3"):
+        require_store(kept_in_a_bucket)

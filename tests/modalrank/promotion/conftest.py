@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import polars as pl
 import pytest
 
 from ensembles import MetaLearner, make_meta
 from modalrank.config import Config
+from modalrank.promotion.aliases import CHAMPION, PREVIOUS, aliases_of
 from modalrank.store import URI_VARIABLE, open_store
 from modalrank.tracking import record
 
@@ -49,9 +52,9 @@ def shelf(empty_store) -> Callable[[int], mlflow.MlflowClient]:
     return make
 
 
-def registered_on(result, meta: MetaLearner, uri: str) -> None:
+def registered_on(result, meta: MetaLearner, uri: str, config: Config | None = None) -> None:
     """Register the trained world under another meta-learner."""
-    config = result.dataset.config
+    config = config or result.dataset.config
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(URI_VARIABLE, uri)
         record(open_store(config), config, replace(result, stack=replace(result.stack, meta=meta)), {})
@@ -62,6 +65,30 @@ def on_one(result, base: str) -> MetaLearner:
     best = make_meta("best_single").fit(result.valid.frame)
     best.bases_ = (base,)
     return best
+
+
+def whole_round(result, cli, uri: str, config: Config, folder: Path) -> None:
+    """Register two versions, promote one after the other, score with the champion and roll back."""
+    fusion = make_meta("rank_fusion").fit(result.valid.frame)
+    for meta in (on_one(result, "popularity"), fusion):
+        registered_on(result, meta, uri, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(URI_VARIABLE, uri)
+        assert cli("promote", NAME, "--version", 1, "--force", "--reason", "a start")[0] == 0
+        code, shown, _ = cli("promote", NAME, "--json")
+        assert code == 0, shown
+        assert json.loads(shown)["moved"] is True
+
+        users, out = folder / "users.parquet", folder / "out"
+        pl.DataFrame({"user_id": ["u00", "u01"]}).write_parquet(users)
+        model = f"models:/{NAME}@champion"
+        assert cli("score", "--model", model, "--users", users, "--top-k", 3, "--out", out)[0] == 0
+        scores = pl.read_parquet(out / "**" / "*.parquet")
+        assert scores["model_version"].unique().to_list() == ["2"]
+
+        assert cli("rollback", NAME, "--reason", "complaints")[0] == 0
+    known = aliases_of(mlflow.MlflowClient(uri, uri), NAME)
+    assert (known[CHAMPION], known[PREVIOUS]) == ("1", "2")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A PostgreSQL server and an MLflow server with authentication, started for the tests on this machine."""
+"""PostgreSQL, MLflow with authentication and a bucket, served for the tests on this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
+from moto.server import ThreadedMotoServer
+
 PASSWORD = "a long password for tests"
 POSTGRES_USER = "postgres"
 READY_SECONDS = 240
+REGION = "us-east-1"
 
 
 def postgres_programs() -> Path | None:
@@ -89,6 +93,22 @@ def mlflow_server(folder: Path, store: str, *, authenticated: bool = True) -> It
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextmanager
+def bucket(name: str) -> Iterator[dict[str, str]]:
+    """Run a server that speaks S3's protocol on loopback; yields the variables that lead clients to it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "tests", "aws_secret_access_key": PASSWORD}
+    address = f"http://{host}:{port}"
+    try:
+        boto3.client("s3", endpoint_url=address, region_name=REGION, **keys).create_bucket(Bucket=name)
+        known = {key.upper(): value for key, value in keys.items()}
+        yield {"MLFLOW_S3_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": REGION, **known}
+    finally:
+        server.stop()
 
 
 def _free_port() -> int:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mlflow
-import polars as pl
 import pytest
 
-from ensembles import make_meta
 from modalrank.promotion.aliases import CHAMPION, PENDING, PREVIOUS, aliases_of, history, move
 from modalrank.promotion.lock import promotion_lock
 from modalrank.store import URI_VARIABLE
-from tests.modalrank.promotion.conftest import MODEL, NAME, on_one, registered_on
+from tests.modalrank.promotion.conftest import MODEL, whole_round
 from tests.modalrank.promotion.servers import PASSWORD, mlflow_server, postgres, postgres_programs
 from tests.modalrank.promotion.test_aliases import PROMOTERS, run
 
@@ -83,26 +80,8 @@ def test_a_lock_that_outlives_its_holder_is_told_and_removed(servers, cli, monke
     assert "locked.lock" not in cli("registry", "list")[1]
 
 
-def test_train_promote_score_and_roll_back_on_a_server(servers, log_result, cli, monkeypatch, tmp_path):
-    fusion = make_meta("rank_fusion").fit(log_result.valid.frame)
-    for meta in (on_one(log_result, "popularity"), fusion):
-        registered_on(log_result, meta, servers.tracking)
-    monkeypatch.setenv(URI_VARIABLE, servers.tracking)
-    assert cli("promote", NAME, "--version", 1, "--force", "--reason", "a start")[0] == 0
-    code, shown, _ = cli("promote", NAME, "--json")
-    assert code == 0, shown
-    assert json.loads(shown)["moved"] is True
-
-    users = tmp_path / "users.parquet"
-    pl.DataFrame({"user_id": ["u00", "u01"]}).write_parquet(users)
-    model = f"models:/{NAME}@champion"
-    assert cli("score", "--model", model, "--users", users, "--top-k", 3, "--out", tmp_path / "out")[0] == 0
-    scores = pl.read_parquet(tmp_path / "out" / "**" / "*.parquet")
-    assert scores["model_version"].unique().to_list() == ["2"]
-
-    assert cli("rollback", NAME, "--reason", "complaints")[0] == 0
-    known = aliases_of(mlflow.MlflowClient(servers.tracking, servers.tracking), NAME)
-    assert (known[CHAMPION], known[PREVIOUS]) == ("1", "2")
+def test_train_promote_score_and_roll_back_on_a_server(servers, log_result, cli, tmp_path):
+    whole_round(log_result, cli, servers.tracking, log_result.dataset.config, tmp_path)
 
 
 def test_nobody_without_the_password_is_let_in(servers, cli, monkeypatch):
