@@ -34,6 +34,13 @@ class AverageStack:
         self.seed = seed
         self.threads = threads
 
+    @classmethod
+    def of(cls, linear: LinearStack, trees: LambdaMART) -> Self:
+        """Return the mean of two members that are fitted already."""
+        meta = cls(trees.k, seed=trees.seed, threads=trees.threads)
+        meta.linear_, meta.trees_ = linear, trees
+        return meta
+
     def fit(self, oof: ScoreFrame) -> Self:
         """Fit both members on the same queries."""
         self.linear_ = LinearStack(seed=self.seed).fit(oof)

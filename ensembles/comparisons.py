@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +71,44 @@ class Comparisons:
         about = (self.offsets, self.positives, self.borders, self.gains, self.discounts)
         values: NDArray[np.float64] = ndcg_after(total, step, added, *about)
         return values
+
+
+def over_bags(
+    oof: ScoreFrame,
+    work: Callable[[Comparisons], NDArray[np.float64]],
+    *,
+    k: int,
+    bags: int,
+    share: float,
+    largest: int,
+    seed: int,
+    threads: int,
+) -> list[NDArray[np.float64]]:
+    """Return what some work on z-scores gives for each bag of queries; a missing opinion is 0, the mean.
+
+    Parameters
+    ----------
+    share, largest
+        Share of the queries that a bag draws without replacement, and most comparisons in it.
+    threads
+        Bags that are worked on at a time, 0 for one a core; the result does not depend on it.
+    """
+    n = len(oof.labels)
+    standardised = replace(
+        oof,
+        scores=np.nan_to_num(oof.views.z),
+        modalities=(),
+        present=np.zeros((n, 0), dtype=bool),
+        context_names=(),
+        context=np.zeros((n, 0), dtype=np.float32),
+    )
+
+    def worked(generator: np.random.Generator) -> NDArray[np.float64]:
+        queries = draw_bag(oof, share, largest, generator)
+        return work(compare(standardised.take_queries(queries), k, generator))
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        return list(pool.map(worked, np.random.default_rng(seed).spawn(bags)))
 
 
 def compare(bag: ScoreFrame, k: int, generator: np.random.Generator) -> Comparisons:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembles.comparisons import Comparisons, compare, draw_bag
+from ensembles.comparisons import Comparisons, over_bags
 from ensembles.meta import check_trainable, read_state, score_by_weights, write_state
 from ensembles.score_frame import ScoreFrame
 
@@ -33,6 +32,8 @@ class GreedySelection:
         Number of bags and the share of queries that each draws without replacement.
     rounds, patience
         Most picks a bag, and picks without a gain after which it stops.
+    threads
+        0 means all; the weights do not depend on it.
 
     Attributes
     ----------
@@ -52,6 +53,7 @@ class GreedySelection:
         rounds: int = 25,
         patience: int = 4,
         seed: int = 0,
+        threads: int = 0,
     ) -> None:
         self.k = k
         self.bags = bags
@@ -59,18 +61,22 @@ class GreedySelection:
         self.rounds = rounds
         self.patience = patience
         self.seed = seed
+        self.threads = threads
 
     def fit(self, oof: ScoreFrame) -> Self:
         """Select in every bag and average the shares of picks."""
         check_trainable(oof)
-        generator = np.random.default_rng(self.seed)
-        z = np.nan_to_num(oof.views.z)
-        standardised = replace(oof, scores=z)
-        shares = np.zeros(len(oof.bases))
-        for _ in range(self.bags):
-            queries = draw_bag(oof, self.bag_share, LARGEST_BAG, generator)
-            picks = self._select(compare(standardised.take_queries(queries), self.k, generator))
-            shares += picks / (picks.sum() * self.bags)
+        bags = over_bags(
+            oof,
+            self._select,
+            k=self.k,
+            bags=self.bags,
+            share=self.bag_share,
+            largest=LARGEST_BAG,
+            seed=self.seed,
+            threads=self.threads,
+        )
+        shares = np.mean([picks / picks.sum() for picks in bags], axis=0)
         self.weights_ = {base: float(w) for base, w in zip(oof.bases, shares, strict=True) if w > 0}
         logger.info("greedy selection: %s", {base: round(w, 3) for base, w in self.weights_.items()})
         return self

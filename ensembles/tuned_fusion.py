@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembles.comparisons import Comparisons, compare, draw_bag
+from ensembles.comparisons import Comparisons, over_bags
 from ensembles.meta import check_trainable, mean_ndcg, read_state, score_by_weights, write_state
 from ensembles.score_frame import ScoreFrame
 from features.per_query import ScoreArray
@@ -40,6 +40,8 @@ class TunedFusion:
         Number of bags and the share of queries that each draws without replacement.
     least_gain
         Relative gain in NDCG@k below which a move is not made.
+    threads
+        0 means all; the weights do not depend on it.
 
     Attributes
     ----------
@@ -58,24 +60,30 @@ class TunedFusion:
         bag_share: float = 0.7,
         least_gain: float = 0.0005,
         seed: int = 0,
+        threads: int = 0,
     ) -> None:
         self.k = k
         self.bags = bags
         self.bag_share = bag_share
         self.least_gain = least_gain
         self.seed = seed
+        self.threads = threads
 
     def fit(self, oof: ScoreFrame) -> Self:
         """Climb in every bag and average the weights."""
         check_trainable(oof)
-        generator = np.random.default_rng(self.seed)
         start = int(np.argmax([mean_ndcg(column, oof, self.k, self.seed) for column in oof.scores.T]))
-        standardised = replace(oof, scores=np.nan_to_num(oof.views.z))
-        total = np.zeros(len(oof.bases))
-        for _ in range(self.bags):
-            queries = draw_bag(oof, self.bag_share, LARGEST_BAG, generator)
-            weights = self._climb(compare(standardised.take_queries(queries), self.k, generator), start)
-            total += weights / np.abs(weights).sum()
+        bags = over_bags(
+            oof,
+            partial(self._climb, start=start),
+            k=self.k,
+            bags=self.bags,
+            share=self.bag_share,
+            largest=LARGEST_BAG,
+            seed=self.seed,
+            threads=self.threads,
+        )
+        total = np.sum([weights / np.abs(weights).sum() for weights in bags], axis=0)
         total /= np.abs(total).sum()
         self.weights_ = {base: float(w) for base, w in zip(oof.bases, total, strict=True) if w != 0}
         logger.info("tuned fusion: %s", {base: round(w, 3) for base, w in self.weights_.items()})

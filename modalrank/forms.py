@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from ensembles.oof import LARGE
 from features.builder import FeatureModel, FeatureSettings
 from features.candidates import Candidates, recall_ceilings
 from features.encoders import CategoryEncoder
@@ -73,7 +74,7 @@ class LogForm:
         windows = self.windows()
         negatives = self._picked_negatives(windows)
         [(frame, folds)] = self._taught(windows, [negatives], self.config.labels.queries)
-        scored = [window for window in windows if window.fold != ALWAYS_LEARNED]
+        scored = self._scored(windows, frame.n_rows)
         lists = {window.fold: self._lists(window, self._scored_users(window, scored)) for window in scored}
         scheme: Literal["cross", "forward"] = "cross" if self._hides else "forward"
         return Training(frame, folds, lists, scheme)
@@ -145,6 +146,15 @@ class LogForm:
     @property
     def _hides(self) -> bool:
         return self.config.labels.method == "hide" or self.config.protocol == "full"
+
+    def _scored(self, windows: list[Window], n_rows: int) -> list[Window]:
+        """Return the windows that are scored out of fold: of many rows the last, unless all of them choose.
+
+        Under the strict protocol these lists only teach meta-learners, and each window costs a fit of every
+        base.
+        """
+        scored = [window for window in windows if window.fold != ALWAYS_LEARNED]
+        return scored[-1:] if self.config.protocol == "strict" and n_rows > LARGE else scored
 
     def _scored_users(self, window: Window, scored: list[Window]) -> IntArray:
         """Return some users; more of them where these are the ones that choose (full)."""

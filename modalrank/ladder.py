@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ensembles import (
+    AverageStack,
+    LambdaMART,
+    LinearStack,
     MetaLearner,
     Reserve,
     ScoreFrame,
@@ -73,19 +76,20 @@ def fit_ladder(
     judge = replace(judge, frame=replace(judge.frame))
     both = learned if config.data.form == "judged" else None
 
-    def fitted(told: Config, name: str) -> Fitted:
-        meta = _made(told, name)
-        if meta.settings_only or learned is None:
-            crossed = _cross_fitted(told, name, judge.frame, both)
-            return Fitted(_fit(told, meta, _joined(judge.frame, both)), crossed)
-        meta = _fit(told, meta, learned)
-        return Fitted(meta, meta.score(judge.frame))
-
     metas: dict[str, MetaLearner] = {}
     scores: dict[str, Values] = {}
+
+    def fitted(told: Config, name: str) -> Fitted:
+        if _made(told, name).settings_only or learned is None:
+            crossed = _cross_fitted(told, name, judge.frame, both)
+            return Fitted(lambda: fit_rung(told, name, _joined(judge.frame, both)), crossed)
+        meta = _learned(told, name, learned, metas if told is config else {})
+        return Fitted(lambda: meta, meta.score(judge.frame))
+
     for name in config.ensemble.ladder:
         say(f"meta-learner {name}")
-        metas[name], scores[name] = fitted(config, name)
+        found = fitted(config, name)
+        metas[name], scores[name] = found.meta(), found.scores
     k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
     rungs = [(name, judge.ndcg(values, k)) for name, values in scores.items()]
     chosen, steps = climb(rungs, n_draws=draws, seed=config.seed)
@@ -117,7 +121,7 @@ def _with_sampler(
     mean = float(np.nanmean(judge.ndcg(found.scores, k)))
     step = Step(rung, mean, f"{ladder.chosen}, {NATURAL}", difference, accepted=True)
     return Ladder(
-        ladder.metas | {rung: found.meta},
+        ladder.metas | {rung: found.meta()},
         ladder.scores | {rung: found.scores},
         rung,
         [*ladder.steps, step],
@@ -150,9 +154,20 @@ def _made(config: Config, name: str) -> MetaLearner:
     return make_meta(name, k=ensemble.k, seed=config.seed, threads=config.threads, params=params)
 
 
+def _learned(config: Config, name: str, frame: ScoreFrame, fitted: Mapping[str, MetaLearner]) -> MetaLearner:
+    """Fit a meta-learner that learns a model; the average is made of members that are fitted already."""
+    linear, trees = fitted.get(LinearStack.name), fitted.get(LambdaMART.name)
+    if name == AverageStack.name and isinstance(linear, LinearStack) and isinstance(trees, LambdaMART):
+        return AverageStack.of(linear, trees)
+    return fit_rung(config, name, frame)
+
+
 def fit_rung(config: Config, name: str, frame: ScoreFrame) -> MetaLearner:
     """Fit a meta-learner of the ladder on what the sampler draws."""
-    return _fit(config, _made(config, name), frame)
+    ensemble, meta = config.ensemble, _made(config, name)
+    if ensemble.drawn_by == NATURAL:
+        return meta.fit(frame)
+    return meta.fit(sample(frame, ensemble.drawn_by, ensemble.sampling_params, config.seed))
 
 
 def cross_parts(frame: ScoreFrame, seed: int) -> Iterator[tuple[IntArray, IntArray]]:
@@ -160,13 +175,6 @@ def cross_parts(frame: ScoreFrame, seed: int) -> Iterator[tuple[IntArray, IntArr
     parts = query_folds(frame.n_queries, min(N_PARTS, max(frame.n_queries, 2)), seed)
     for part in np.unique(parts):
         yield np.flatnonzero(parts != part), np.flatnonzero(parts == part)
-
-
-def _fit(config: Config, meta: MetaLearner, frame: ScoreFrame) -> MetaLearner:
-    ensemble = config.ensemble
-    if ensemble.drawn_by == NATURAL:
-        return meta.fit(frame)
-    return meta.fit(sample(frame, ensemble.drawn_by, ensemble.sampling_params, config.seed))
 
 
 def _cross_fitted(config: Config, name: str, frame: ScoreFrame, extra: ScoreFrame | None) -> Values:

@@ -18,9 +18,9 @@ MARGIN = 0.002
 
 
 class Fitted(NamedTuple):
-    """A meta-learner, and its (n_rows,) scores of the judging queries by fits that did not see them."""
+    """What gives a fitted meta-learner, and (n_rows,) scores of the judging queries by fits without them."""
 
-    meta: MetaLearner
+    meta: Callable[[], MetaLearner]
     scores: Values
 
 

@@ -32,7 +32,7 @@ def chosen_among(monkeypatch: pytest.MonkeyPatch, outcomes: Mapping[str, np.ndar
     monkeypatch.setattr(sampling_choice, "strengths", lambda k: tuple((name, {}) for name in outcomes))
 
     def fitted(config: Config, rung: str) -> Fitted:
-        return Fitted(rung, outcomes[config.ensemble.sampling])
+        return Fitted(lambda: rung, outcomes[config.ensemble.sampling])
 
     before = scored(with_image=0.5, without=0.6)
     judge = Scored(JUDGE, np.arange(JUDGE.n_queries), np.arange(len(JUDGE.labels)), None)
