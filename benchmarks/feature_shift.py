@@ -31,8 +31,8 @@ from scipy.stats import ks_2samp
 from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.encoding import fit_encoders
-from modalrank.forms import LogForm
 from modalrank.lists import Lists
+from modalrank.log_form import LogForm
 
 QUANTILES = {"median feature": 0.5, "9th of 10": 0.9, "farthest": 1.0}
 WORST = 8

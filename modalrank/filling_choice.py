@@ -9,8 +9,9 @@ from ensembles.oof import Base, fit_base
 from features.filling import Method
 from features.frame import IntArray
 from modalrank.evaluation import Values
-from modalrank.forms import JudgedForm, LogForm
+from modalrank.judged_form import JudgedForm
 from modalrank.lists import Lists
+from modalrank.log_form import LogForm
 from rankers.metrics import ndcg
 from rankers.registry import make_ranker
 from tuning.grids import Trial

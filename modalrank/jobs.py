@@ -17,8 +17,10 @@ from modalrank.console import command, out, show_table
 from modalrank.dataset import load_dataset
 from modalrank.encoding import Encodings
 from modalrank.evaluation import Slice
-from modalrank.forms import JudgedForm, LogForm, make_form
+from modalrank.forms import make_form
+from modalrank.judged_form import JudgedForm
 from modalrank.lists import Held
+from modalrank.log_form import LogForm
 from modalrank.plots import figures
 from modalrank.sampling_choice import SamplerTrial
 from modalrank.scoring import Fresh, refreshed

@@ -36,9 +36,11 @@ from modalrank.evaluation import (
     query_pattern_slices,
 )
 from modalrank.filling_choice import with_filling
-from modalrank.forms import JudgedForm, LogForm, make_form
+from modalrank.forms import make_form
+from modalrank.judged_form import JudgedForm
 from modalrank.ladder import Ladder, fit_ladder
 from modalrank.lists import Held, Lists, Training
+from modalrank.log_form import LogForm
 from modalrank.sampling_choice import SamplerTrial
 from rankers.protocol import Ranker
 from tuning.grids import Trial

@@ -24,8 +24,9 @@ from modalrank.config import Config
 from modalrank.dataset import Dataset, row_blocks
 from modalrank.encoding import Encodings
 from modalrank.evaluation import Scored
-from modalrank.forms import JudgedForm, LogForm
+from modalrank.judged_form import JudgedForm
 from modalrank.lists import Held, Lists
+from modalrank.log_form import LogForm
 from modalrank.robustness.parts import Part, parts_of
 from modalrank.training import CONTEXT
 

@@ -12,8 +12,9 @@ from ensembles.slices import RankedPositives, positive_slices
 from features.builder import FeatureModel
 from features.frame import BoolArray, IntArray
 from modalrank.evaluation import Scored, Values
-from modalrank.forms import JudgedForm, LogForm
+from modalrank.judged_form import JudgedForm
 from modalrank.lists import Held
+from modalrank.log_form import LogForm
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from modalrank.config import BaseConfig, Config
 from modalrank.dataset import Dataset
 from modalrank.encoding import fit_encoders
 from modalrank.evaluation import Scored
-from modalrank.forms import JudgedForm, LogForm, make_form
+from modalrank.forms import make_form
+from modalrank.judged_form import JudgedForm
 from modalrank.ladder import cross_parts, fit_rung
 from modalrank.lists import Training
+from modalrank.log_form import LogForm
 from modalrank.tuning_job.settings import with_base, with_ensemble
 from rankers.metrics import mean_of, ndcg
 from tuning.attempt import Attempt, Measured

@@ -10,7 +10,7 @@ import pytest
 from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.encoding import fit_encoders
-from modalrank.forms import LogForm
+from modalrank.log_form import LogForm
 from modalrank.scoring.staging import FORMAT
 from tests.modalrank.worlds import with_cell
 

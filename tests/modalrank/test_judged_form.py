@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from modalrank.forms import JudgedForm
+from modalrank.judged_form import JudgedForm
 from tests.modalrank.form_parts import form_of, only, rows_of
 from tests.modalrank.worlds import N_DOCS
 

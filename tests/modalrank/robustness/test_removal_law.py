@@ -15,7 +15,8 @@ from features.retrievers import BEHAVIOUR, content_retrievers
 from features.space import ModalityVectors, place, with_graph
 from modalrank.dataset import load_dataset
 from modalrank.encoding import encode_rows
-from modalrank.forms import JudgedForm, make_form
+from modalrank.forms import make_form
+from modalrank.judged_form import JudgedForm
 from modalrank.robustness.bench import make_bench, without_cells
 from modalrank.scoring import Fresh, refreshed, score_candidates
 from tests.modalrank.worlds import N_ITEMS, item_ids, user_ids

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from features.errors import DataError
-from modalrank import forms
+from modalrank import log_form
 from modalrank.encoding import fit_encoders
-from modalrank.forms import LogForm
 from modalrank.lists import ALWAYS_LEARNED, Window
+from modalrank.log_form import LogForm
 from modalrank.retriever_config import default_retrievers
 from tests.modalrank.form_parts import (
     form_of,
@@ -337,7 +337,7 @@ def test_grids_of_a_retriever_are_tried_one_after_the_other(log_world):
     ],
 )
 def test_auto_retrievers_are_those_that_the_data_allow(world, protocol, timed, staged, request, monkeypatch):
-    monkeypatch.setattr(forms, "pick_setting", lambda kind, grids, *_, **__: (grids[0], []))
+    monkeypatch.setattr(log_form, "pick_setting", lambda kind, grids, *_, **__: (grids[0], []))
     overrides = ["candidates.retrievers=auto", f"protocol={protocol}"]
     params = form_of(request.getfixturevalue(world), *overrides).params
     expected = default_retrievers(timed=timed, staged=staged)
@@ -358,7 +358,7 @@ def test_split_without_a_positive_is_refused(log):
 
 def test_no_hidden_positive_among_the_candidates_is_refused(log, monkeypatch):
     monkeypatch.setattr(
-        forms, "_labels", lambda truth, candidates: np.zeros(len(candidates.items), np.float32)
+        log_form, "_labels", lambda truth, candidates: np.zeros(len(candidates.items), np.float32)
     )
     with pytest.raises(DataError, match="no candidate source found any hidden positive"):
         log.training()
