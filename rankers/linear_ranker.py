@@ -87,7 +87,7 @@ class LinearRanker:
 
     objective: Literal["pairwise_logistic"] = "pairwise_logistic"
     C: float = 0.1
-    pairs_per_query: int = 200
+    pairs_per_query: int = 100
     max_iterations: int = 1000
     seed: int = 0
     device: DeviceName = "auto"
