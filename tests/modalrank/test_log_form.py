@@ -210,6 +210,17 @@ def test_training_lists_are_all_candidates_of_the_scored_windows(name, request):
         np.testing.assert_array_equal(only(lists).features, frame.features)
 
 
+@pytest.mark.parametrize(("protocol", "scored"), [("strict", [1]), ("full", [0, 1])])
+def test_of_many_rows_the_last_window_is_scored_unless_all_of_them_choose(
+    protocol, scored, log_world, monkeypatch
+):
+    monkeypatch.setattr(log_form, "LARGE", 0)
+    asked = ["ensemble.queries=20", "ensemble.judges=20"]
+    training = form_of(log_world, f"protocol={protocol}", *asked).training()
+    assert list(training.lists) == scored
+    assert sum(len(lists.queries) for lists in training.lists.values()) == 20
+
+
 def test_training_queries_and_lists_are_no_more_than_asked_and_drawn_by_the_seed(log_world):
     few = ["labels.queries=20", "ensemble.queries=20", "protocol=strict"]
     drawn = [form_of(log_world, *few, f"seed={seed}").training() for seed in (0, 0, 1)]
