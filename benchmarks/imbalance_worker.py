@@ -28,13 +28,13 @@ from ensembles.slices import RankedPositives
 from modalrank.config import AUTO, Config, load_config
 from modalrank.dataset import load_dataset
 from modalrank.evaluation import Scored, Values
-from modalrank.ladder import UNWEIGHED, Ladder, fit_rung
+from modalrank.ladder import UNWEIGHED, Ladder, fit_rung, meta_scores
 from modalrank.robustness import Plan, Robustness, make_bench, measure, references_of
 from modalrank.robustness.contestants import ENSEMBLE, FUSION
 from modalrank.robustness.curves import Curve
 from modalrank.robustness.parts import Part, part_ndcg, parts_of
 from modalrank.robustness.report import as_dict
-from modalrank.training import Groundwork, Stages, TrainResult, climbed, finished, lay_groundwork, meta_scores
+from modalrank.training import Groundwork, Stages, TrainResult, climbed, finished, lay_groundwork
 
 K = 20
 # Rows that are whole runs: the ladder climbed, and the reserve with it.

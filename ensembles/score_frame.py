@@ -10,12 +10,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.frame import BoolArray, FloatArray, IntArray, rows_of_queries
-from features.per_query import Normalised, normalise
+from features.per_query import ScoreArray, average_ranks, min_max, z_scores
 from features.retrievers import BEHAVIOUR
 
 # What is known of every item and user beside the scores.
 POPULARITY = "behaviour.log_popularity"
 ACTIVITY = "context.log_activity"
+
+
+class Views:
+    """The per-query views of a score matrix, each made when it is first asked for.
+
+    Attributes
+    ----------
+    z, unit, rank
+        (n_rows, n_bases) as in `features.per_query.Normalised`.
+    """
+
+    def __init__(self, scores: ScoreArray, offsets: IntArray) -> None:
+        self._scores = scores
+        self._offsets = offsets
+
+    @cached_property
+    def z(self) -> ScoreArray:
+        """Standard scores."""
+        return z_scores(self._scores, self._offsets)
+
+    @cached_property
+    def unit(self) -> ScoreArray:
+        """Scores scaled to [0, 1]."""
+        return min_max(self._scores, self._offsets)
+
+    @cached_property
+    def rank(self) -> ScoreArray:
+        """Average ranks."""
+        return average_ranks(self._scores, self._offsets)
+
+
+class _PartOfViews(Views):
+    """Some rows of other views, as they are in the whole lists."""
+
+    def __init__(self, whole: Views, rows: IntArray | BoolArray) -> None:
+        self._whole = whole
+        self._rows = rows
+
+    @cached_property
+    def z(self) -> ScoreArray:
+        part: ScoreArray = self._whole.z[self._rows]
+        return part
+
+    @cached_property
+    def unit(self) -> ScoreArray:
+        part: ScoreArray = self._whole.unit[self._rows]
+        return part
+
+    @cached_property
+    def rank(self) -> ScoreArray:
+        part: ScoreArray = self._whole.rank[self._rows]
+        return part
 
 
 @dataclass(frozen=True)
@@ -77,9 +129,9 @@ class ScoreFrame:
             raise ValueError(f"offsets must run from 0 to {n}, got {self.offsets[:1]}..{self.offsets[-1:]}")
 
     @cached_property
-    def views(self) -> Normalised:
-        """The per-query views of `scores`; a part of the queries takes its part of what is made already."""
-        return normalise(self.scores, self.offsets)
+    def views(self) -> Views:
+        """The per-query views of `scores`; a part of the queries takes its part of those of the whole."""
+        return Views(self.scores, self.offsets)
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -114,8 +166,7 @@ class ScoreFrame:
             users=None if self.users is None else self.users[positions],
         )
         if "views" in self.__dict__:
-            views = self.views
-            part.__dict__["views"] = Normalised(views.z[rows], views.unit[rows], views.rank[rows])
+            part.__dict__["views"] = _PartOfViews(self.views, rows)
         return part
 
     def take_rows(self, keep: BoolArray) -> ScoreFrame:
@@ -132,8 +183,8 @@ class ScoreFrame:
 
     def thinned(self, keep: BoolArray) -> ScoreFrame:
         """Return the rows where `keep` is true with the per-query views that they have in the whole list."""
-        part, views = self.take_rows(keep), self.views
-        part.__dict__["views"] = Normalised(views.z[keep], views.unit[keep], views.rank[keep])
+        part = self.take_rows(keep)
+        part.__dict__["views"] = _PartOfViews(self.views, keep)
         return part
 
     def hide(self, hidden: BoolArray) -> ScoreFrame:

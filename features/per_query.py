@@ -59,7 +59,12 @@ def normalise(scores: ScoreArray, offsets: IntArray) -> Normalised:
 
 def z_scores(scores: ScoreArray, offsets: IntArray) -> ScoreArray:
     """Return the (n_rows, n_bases) standard scores within each query; a constant query gets 0."""
-    return normalise(scores, offsets).z
+    z = np.full(scores.shape, np.nan)
+    for base in range(scores.shape[1]):
+        column = np.ascontiguousarray(scores[:, base])
+        order = _order_within_queries(column, offsets)
+        z[:, base] = _standardise(_min_max_column(column, offsets), order, offsets)
+    return z
 
 
 def min_max(scores: ScoreArray, offsets: IntArray) -> ScoreArray:
@@ -70,7 +75,11 @@ def min_max(scores: ScoreArray, offsets: IntArray) -> ScoreArray:
 
 def average_ranks(scores: ScoreArray, offsets: IntArray) -> ScoreArray:
     """Return (n_rows, n_bases) average ranks within each query over the number of opinions; best is 1."""
-    return normalise(scores, offsets).rank
+    rank = np.full(scores.shape, np.nan)
+    for base in range(scores.shape[1]):
+        column = np.ascontiguousarray(scores[:, base])
+        rank[:, base] = _rank_column(column, _order_within_queries(column, offsets), offsets)
+    return rank
 
 
 def reduce_queries(ufunc: np.ufunc, values: ScoreArray, offsets: IntArray, *, empty: float) -> ScoreArray:

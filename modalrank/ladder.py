@@ -32,6 +32,8 @@ from modalrank.sampling_choice import Fitted, SamplerTrial, choose_sampler
 
 # Parts of the judging queries: what is fitted on the others is judged on each.
 N_PARTS = 3
+# Queries that are scored at a time, to save memory.
+QUERIES_AT_ONCE = 500
 # Rungs that give no base a weight, and so cannot be made to hear one modality more than another.
 UNWEIGHED = ("best_single", "rank_fusion")
 
@@ -84,7 +86,7 @@ def fit_ladder(
             crossed = _cross_fitted(told, name, judge.frame, both)
             return Fitted(lambda: fit_rung(told, name, _joined(judge.frame, both)), crossed)
         meta = _learned(told, name, learned, metas if told is config else {})
-        return Fitted(lambda: meta, meta.score(judge.frame))
+        return Fitted(lambda: meta, meta_scores({name: meta}, judge.frame)[name])
 
     for name in config.ensemble.ladder:
         say(f"meta-learner {name}")
@@ -146,6 +148,17 @@ def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
         [*ladder.steps, step],
         ladder.samplers,
     )
+
+
+def meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str, Values]:
+    """Return the (n_rows,) scores of all meta-learners, a part of the queries at a time to save memory."""
+    scores = {name: np.empty(len(frame.labels)) for name in metas}
+    for start in range(0, frame.n_queries, QUERIES_AT_ONCE):
+        stop = min(start + QUERIES_AT_ONCE, frame.n_queries)
+        part = frame.take_queries(np.arange(start, stop))
+        for name, meta in metas.items():
+            scores[name][frame.offsets[start] : frame.offsets[stop]] = meta.score(part)
+    return scores
 
 
 def _made(config: Config, name: str) -> MetaLearner:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ensembles import MetaLearner, ScoreFrame, make_meta
+from ensembles import make_meta
 from ensembles.gate import Interval, Step, bootstrap_mean
 from ensembles.oof import fit_base, oof_parts, without_folds
 from ensembles.score_frame import ACTIVITY, POPULARITY
@@ -38,7 +38,7 @@ from modalrank.evaluation import (
 from modalrank.filling_choice import with_filling
 from modalrank.forms import make_form
 from modalrank.judged_form import JudgedForm
-from modalrank.ladder import Ladder, fit_ladder
+from modalrank.ladder import Ladder, fit_ladder, meta_scores
 from modalrank.lists import Held, Lists, Training
 from modalrank.log_form import LogForm
 from modalrank.sampling_choice import SamplerTrial
@@ -47,7 +47,6 @@ from tuning.grids import Trial
 
 logger = logging.getLogger(__name__)
 
-QUERIES_AT_ONCE = 500
 CONTEXT = (POPULARITY, ACTIVITY)
 
 
@@ -302,17 +301,6 @@ def fit_bases(
         say(f"base {base.name}")
         fitted[base.name] = fit_base(base, frame, config.seed)
     return fitted
-
-
-def meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str, Values]:
-    """Return the (n_rows,) scores of all meta-learners, a part of the queries at a time to save memory."""
-    scores = {name: np.empty(len(frame.labels)) for name in metas}
-    for start in range(0, frame.n_queries, QUERIES_AT_ONCE):
-        stop = min(start + QUERIES_AT_ONCE, frame.n_queries)
-        part = frame.take_queries(np.arange(start, stop))
-        for name, meta in metas.items():
-            scores[name][frame.offsets[start] : frame.offsets[stop]] = meta.score(part)
-    return scores
 
 
 def _base_scores(scored: Scored) -> dict[str, Values]:
