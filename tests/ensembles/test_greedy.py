@@ -40,8 +40,11 @@ def test_greedy_score_is_the_weighted_mean_of_z_scores() -> None:
     np.testing.assert_allclose(meta.score(frame), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_greedy_seed_decides() -> None:
+def test_greedy_seed_decides_and_threads_do_not() -> None:
     frame = complementary(60, 0, missing=0.3)
-    first, again, other = (GreedySelection(seed=seed).fit(frame).weights_ for seed in (0, 0, 1))
+    first, again, other = (
+        GreedySelection(seed=seed, threads=threads).fit(frame).weights_
+        for seed, threads in ((0, 1), (0, 3), (1, 1))
+    )
     assert first == again
     assert first != other

@@ -119,3 +119,18 @@ def test_take_rows_every_row_stays_in_its_query(sizes, data):
     query = np.repeat(np.arange(len(sizes)), sizes)
     np.testing.assert_array_equal(rows_in(taken), np.flatnonzero(keep))
     np.testing.assert_array_equal(np.repeat(np.arange(len(sizes)), taken.group_sizes), query[keep])
+
+
+@pytest.mark.parametrize("view", ["z", "unit", "rank"])
+@given(sizes_of_queries, st.data())
+def test_views_of_a_part_are_those_of_the_whole_lists(view, sizes, data):
+    frame = frame_of(sizes)
+    generator = np.random.default_rng(len(sizes))
+    shuffled = generator.permutation(frame.scores)
+    frame, alone = replace(frame, scores=shuffled), replace(frame, scores=shuffled)
+    whole = getattr(frame.views, view)
+    positions = np.array(data.draw(st.lists(st.integers(0, len(sizes) - 1))), dtype=np.int64)
+    expected = getattr(alone.take_queries(positions).views, view)
+    np.testing.assert_array_equal(getattr(frame.take_queries(positions).views, view), expected)
+    keep = generator.random(len(whole)) < 0.5
+    np.testing.assert_array_equal(getattr(alone.thinned(keep).views, view), whole[keep])

@@ -37,7 +37,7 @@ def test_tuned_fusion_perfect_base_is_taken_alone() -> None:
     assert meta.weights_ == {"perfect": 1.0}
 
 
-def test_tuned_fusion_seed_decides() -> None:
+def test_tuned_fusion_threads_do_not_decide() -> None:
     frame = complementary(60, 0, missing=0.3)
-    first, again = (TunedFusion(seed=0).fit(frame).weights_ for _ in range(2))
+    first, again = (TunedFusion(seed=0, threads=threads).fit(frame).weights_ for threads in (1, 3))
     assert first == again
