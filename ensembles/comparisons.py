@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,25 +74,27 @@ class Comparisons:
         return values
 
 
+class Bagged(Protocol):
+    """What is fitted to bags of queries: it says how many, of which share of the queries, and for which k."""
+
+    k: int
+    bags: int
+    bag_share: float
+    seed: int
+    threads: int
+
+
 def over_bags(
-    oof: ScoreFrame,
-    work: Callable[[Comparisons], NDArray[np.float64]],
-    *,
-    k: int,
-    bags: int,
-    share: float,
-    largest: int,
-    seed: int,
-    threads: int,
+    meta: Bagged, oof: ScoreFrame, work: Callable[[Comparisons], NDArray[np.float64]], largest: int
 ) -> list[NDArray[np.float64]]:
     """Return what some work on z-scores gives for each bag of queries; a missing opinion is 0, the mean.
 
+    Bags are worked on side by side and drawn one after the other, so that threads change nothing.
+
     Parameters
     ----------
-    share, largest
-        Share of the queries that a bag draws without replacement, and most comparisons in it.
-    threads
-        Bags that are worked on at a time, 0 for one a core; the result does not depend on it.
+    largest
+        Most comparisons in a bag.
     """
     n = len(oof.labels)
     standardised = replace(
@@ -102,16 +105,21 @@ def over_bags(
         context_names=(),
         context=np.zeros((n, 0), dtype=np.float32),
     )
+    generator = np.random.default_rng(meta.seed)
 
-    def worked(generator: np.random.Generator) -> NDArray[np.float64]:
-        queries = draw_bag(oof, share, largest, generator)
-        return work(compare(standardised.take_queries(queries), k, generator))
+    def drawn() -> tuple[IntArray, NDArray[np.float64]]:
+        queries = draw_bag(oof, meta.bag_share, largest, generator)
+        return queries, draw_jitter(int(oof.group_sizes[queries].sum()), generator)
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        return list(pool.map(worked, np.random.default_rng(seed).spawn(bags)))
+    def worked(bag: tuple[IntArray, NDArray[np.float64]]) -> NDArray[np.float64]:
+        queries, jitter = bag
+        return work(compare(standardised.take_queries(queries), meta.k, jitter))
+
+    with ThreadPoolExecutor(meta.threads or os.cpu_count()) as pool:
+        return list(pool.map(worked, [drawn() for _ in range(meta.bags)]))
 
 
-def compare(bag: ScoreFrame, k: int, generator: np.random.Generator) -> Comparisons:
+def compare(bag: ScoreFrame, k: int, jitter: NDArray[np.float64]) -> Comparisons:
     """Return the comparisons of a frame whose scores are standardised and free of NaN."""
     positives = np.flatnonzero(bag.labels > 0)
     owner = np.repeat(np.arange(bag.n_queries), bag.group_sizes)[positives]
@@ -119,7 +127,7 @@ def compare(bag: ScoreFrame, k: int, generator: np.random.Generator) -> Comparis
     weights = np.where(np.bincount(owner, minlength=bag.n_queries) > 0, query_weights(bag), 0.0)
     return Comparisons(
         z=np.ascontiguousarray(bag.scores.T),
-        jitter=generator.uniform(0.0, JITTER, len(bag.labels)),
+        jitter=jitter,
         offsets=bag.offsets,
         positives=positives,
         borders=np.searchsorted(owner, np.arange(bag.n_queries + 1)),
@@ -141,6 +149,11 @@ def _relative_gains(
     ideal = np.bincount(owner, weights=gain[ideal_order] * discount, minlength=bag.n_queries)
     share: NDArray[np.float64] = gain / ideal[owner]
     return share
+
+
+def draw_jitter(n_rows: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return a tiny random score for each of n rows."""
+    return generator.uniform(0.0, JITTER, n_rows)
 
 
 def draw_bag(oof: ScoreFrame, share: float, largest: int, generator: np.random.Generator) -> IntArray:

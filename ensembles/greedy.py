@@ -66,16 +66,7 @@ class GreedySelection:
     def fit(self, oof: ScoreFrame) -> Self:
         """Select in every bag and average the shares of picks."""
         check_trainable(oof)
-        bags = over_bags(
-            oof,
-            self._select,
-            k=self.k,
-            bags=self.bags,
-            share=self.bag_share,
-            largest=LARGEST_BAG,
-            seed=self.seed,
-            threads=self.threads,
-        )
+        bags = over_bags(self, oof, self._select, LARGEST_BAG)
         shares = np.mean([picks / picks.sum() for picks in bags], axis=0)
         self.weights_ = {base: float(w) for base, w in zip(oof.bases, shares, strict=True) if w > 0}
         logger.info("greedy selection: %s", {base: round(w, 3) for base, w in self.weights_.items()})

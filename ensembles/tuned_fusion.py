@@ -73,16 +73,7 @@ class TunedFusion:
         """Climb in every bag and average the weights."""
         check_trainable(oof)
         start = int(np.argmax([mean_ndcg(column, oof, self.k, self.seed) for column in oof.scores.T]))
-        bags = over_bags(
-            oof,
-            partial(self._climb, start=start),
-            k=self.k,
-            bags=self.bags,
-            share=self.bag_share,
-            largest=LARGEST_BAG,
-            seed=self.seed,
-            threads=self.threads,
-        )
+        bags = over_bags(self, oof, partial(self._climb, start=start), LARGEST_BAG)
         total = np.sum([weights / np.abs(weights).sum() for weights in bags], axis=0)
         total /= np.abs(total).sum()
         self.weights_ = {base: float(w) for base, w in zip(oof.bases, total, strict=True) if w != 0}

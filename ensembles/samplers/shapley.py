@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembles.comparisons import compare
+from ensembles.comparisons import compare, draw_jitter
 from ensembles.gate import paired_bootstrap
 from ensembles.linear_stack import LinearStack
 from ensembles.meta import teaching_queries
@@ -141,7 +141,7 @@ def _game(frame: ScoreFrame, content: tuple[str, ...], k: int, generator: np.ran
     z = np.nan_to_num(frame.views.z[:, single])
     alone = replace(frame, scores=z, bases=tuple(frame.bases[column] for column in single))
     weights = _plain_weights(alone)
-    bag = compare(alone, k, generator)
+    bag = compare(alone, k, draw_jitter(len(alone.labels), generator))
 
     def said_by(names: set[str]) -> Values:
         own = np.array([read[column] == names for column in single])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ensembles.comparisons import compare, draw_bag
+from ensembles.comparisons import compare, draw_bag, draw_jitter
 from ensembles.meta import mean_ndcg
 from rankers.metrics import ndcg
 from tests.ensembles.planted import complementary, from_lists
@@ -20,7 +20,7 @@ def test_compare_mean_ndcg_agrees_with_the_metric(k: int) -> None:
         labels=generator.integers(0, 4, len(frame.labels)).astype(np.float32),
         query_weights=generator.uniform(0.5, 2.0, 60).astype(np.float32),
     )
-    bag = compare(frame, k, generator)
+    bag = compare(frame, k, draw_jitter(len(frame.labels), generator))
     expected = [mean_ndcg(column, frame, k, 0) for column in frame.scores.T]
     np.testing.assert_allclose(bag.after_each(bag.jitter), expected, rtol=1e-12)
     shifted = bag.jitter - frame.scores[:, 0]
@@ -34,7 +34,7 @@ def test_compare_mean_ndcg_agrees_with_the_metric(k: int) -> None:
 def test_compare_ties_are_broken_at_random_not_by_row() -> None:
     # a constant base with the positive always first: NDCG is that of a random order of 4
     frame = from_lists([[[1.0]] * 4] * 4000, labels=[[1, 0, 0, 0]] * 4000)
-    bag = compare(frame, 10, np.random.default_rng(0))
+    bag = compare(frame, 10, draw_jitter(len(frame.labels), np.random.default_rng(0)))
     expected = np.mean(1.0 / np.log2(np.arange(4) + 2.0))
     assert bag.after(bag.jitter, 1.0, 0) == pytest.approx(expected, abs=0.02)
 
