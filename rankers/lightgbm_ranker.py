@@ -37,9 +37,9 @@ class LightGBMRanker:
     k
         Cutoff of that NDCG.
     bagging_fraction
-        Share of the queries that each tree sees; the other names are LightGBM's own.
+        Share of the rows that each tree sees; the other names are LightGBM's own.
     threads
-        0 means all; the scores do not depend on it.
+        0 means all; as many of them train the same model to the bit.
     """
 
     family: ClassVar[str] = "lightgbm"
@@ -47,7 +47,7 @@ class LightGBMRanker:
 
     objective: Literal["lambdarank", "rank_xendcg"] = "lambdarank"
     rounds: int = 300
-    patience: int = 30
+    patience: int = 60
     k: int = 10
     learning_rate: float = 0.05
     num_leaves: int = 15
@@ -144,8 +144,8 @@ class LightGBMRanker:
             "lambda_l2": self.lambda_l2,
             "feature_fraction": self.feature_fraction,
             "bagging_fraction": self.bagging_fraction,
+            # Rows, not queries: bags of queries on several threads train another model each time.
             "bagging_freq": 1,
-            "bagging_by_query": True,
             "seed": self.seed,
             "num_threads": self.threads,
             "deterministic": True,

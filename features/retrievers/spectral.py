@@ -37,14 +37,15 @@ def fit_spectral(
     kept = history.liked @ sparse.diags_array((degree > 0).astype(np.float32))
     likes = np.asarray(kept.sum(axis=1), dtype=np.float32).ravel()
     matrix = sparse.diags_array(damped(likes, user_damping)) @ kept @ sparse.diags_array(item_scale)
-    vectors = _right_singular_vectors(matrix.tocsr().astype(np.float32), factors, seed)
+    # In single precision the order of users and items shows in the fifth digit.
+    vectors = _right_singular_vectors(matrix.tocsr().astype(np.float64), factors, seed)
     inverse = np.divide(1.0, item_scale, out=np.zeros_like(item_scale), where=degree > 0)
     source: FloatArray = (item_scale[:, None] * vectors).astype(np.float32)
     target: FloatArray = (inverse[:, None] * vectors).astype(np.float32)
     return ProjectionRetriever("spectral", BEHAVIOUR, source, target, degree > 0)
 
 
-def _right_singular_vectors(matrix: sparse.csr_array, factors: int, seed: int) -> NDArray[np.float32]:
+def _right_singular_vectors(matrix: sparse.csr_array, factors: int, seed: int) -> NDArray[np.float64]:
     """(n_columns, up to `factors`) vectors of the largest singular values.
 
     Values that are equal to the first one left out are left out too, unless none is larger: which vectors
@@ -52,7 +53,7 @@ def _right_singular_vectors(matrix: sparse.csr_array, factors: int, seed: int) -
     """
     from sklearn.utils.extmath import randomized_svd
 
-    nothing = np.zeros((matrix.shape[1], 1), dtype=np.float32)
+    nothing = np.zeros((matrix.shape[1], 1))
     if not matrix.nnz:
         return nothing
     _, values, vectors = randomized_svd(
@@ -64,5 +65,5 @@ def _right_singular_vectors(matrix: sparse.csr_array, factors: int, seed: int) -
     )
     left_out = values[factors] if len(values) > factors else 0.0
     larger = np.flatnonzero(values[:factors] - left_out > CLOSE * values[0])
-    chosen: NDArray[np.float32] = vectors[larger if len(larger) else slice(factors)].T
+    chosen: NDArray[np.float64] = vectors[larger if len(larger) else slice(factors)].T
     return chosen

@@ -10,7 +10,7 @@ import pytest
 
 from features.errors import DataError
 from features.frame import RankingFrame
-from rankers import load_ranker, mean_of, ndcg
+from rankers import load_ranker, make_ranker, mean_of, ndcg
 from rankers.protocol import Ranker
 from tests.rankers.planted import (
     VARIANTS,
@@ -310,3 +310,10 @@ def test_fit_other_number_of_threads_same_scores(family, objective):
     ranker = quick_ranker(family, objective)
     ranker.threads = 2
     np.testing.assert_array_equal(ranker.fit(TRAIN).score(TEST), fitted(family, objective).score(TEST))
+
+
+def test_fit_many_rounds_on_several_threads_same_scores():
+    """LightGBM's bags of queries gave another model each time, from a hundred rounds on."""
+    frame = planted_frame(n_queries=1_500, size=60)
+    once, again = (make_ranker("lightgbm", seed=0, threads=2).fit(frame).score(TEST) for _ in range(2))
+    np.testing.assert_array_equal(again, once)
