@@ -1,6 +1,7 @@
 """Leak checks on real data: what must not matter is changed, and what cannot be predicted is asked for.
 
 usage: python benchmarks/leaks.py [movies tiktok] [--protocol strict|full] [--seed N] [--data DIR]
+       [--set a.b=c ...]
 
 Prints a Markdown table a data set. Every row is a training run of its own on a changed copy of the tables:
 
@@ -112,7 +113,7 @@ def references(folder: Path, min_rating: str | None) -> list[str]:
 def check(name: str, args: argparse.Namespace) -> list[list[str]]:
     """Return the rows of the table of one data set."""
     source, file = args.data / name, ROOT / "examples" / f"{name}.yaml"
-    common = [f"protocol={args.protocol}"]
+    common = [f"protocol={args.protocol}", *args.set]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -148,6 +149,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=EXAMPLES, type=example, metavar="name")
     parser.add_argument("--protocol", choices=["strict", "full"], default="strict")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="a value of the config")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MODALRANK_DATA", SHARED / "data")))
     args = parser.parse_args()
     if not args.data.is_dir():
