@@ -13,7 +13,7 @@ demo: setup  ## set up, then run the whole line on a data set with a planted tru
 	$(BIN)/modalrank demo
 
 test: setup lint  ## set up, then every check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
