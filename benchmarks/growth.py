@@ -62,9 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "names", nargs="*", default=["tiktok"], type=example, metavar="name", help=str(EXAMPLES)
-    )
+    parser.add_argument("names", nargs="*", default=["tiktok"], type=example, metavar="name")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--protocol", choices=["strict", "full"], default="strict")
     parser.add_argument("--seed", type=int, default=0)
