@@ -21,9 +21,10 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -82,7 +83,7 @@ CHANGES: dict[str, Change] = {"renamed": renamed, "test drawn": test_drawn, "tra
 
 
 def write_changed(source: Path, target: Path, change: Change, seed: int) -> None:
-    """Write a changed copy of the tables, with links to the media."""
+    """Write a changed copy of the tables, with the media, which may not lie outside the folder."""
     target.mkdir()
     tables = [pl.read_parquet(source / f"{name}.parquet") for name in ("interactions", "items")]
     for name, table in zip(
@@ -91,7 +92,7 @@ def write_changed(source: Path, target: Path, change: Change, seed: int) -> None
         table.write_parquet(target / f"{name}.parquet")
     for folder in source.iterdir():
         if folder.is_dir():
-            (target / folder.name).symlink_to(folder)
+            shutil.copytree(folder, target / folder.name)
 
 
 def references(folder: Path, min_rating: str | None) -> list[str]:
@@ -110,11 +111,10 @@ def references(folder: Path, min_rating: str | None) -> list[str]:
     return [f"{K / items.height:.4f}", f"{np.mean(recalls):.4f}"]
 
 
-def check(name: str, args: argparse.Namespace) -> list[list[str]]:
-    """Return the rows of the table of one data set."""
+def check(name: str, args: argparse.Namespace) -> Iterator[list[str]]:
+    """Yield the rows of the table of one data set."""
     source, file = args.data / name, ROOT / "examples" / f"{name}.yaml"
     common = [f"protocol={args.protocol}", *args.set]
-    rows = []
     with tempfile.TemporaryDirectory() as scratch:
 
         def measured(title: str, data: Path, seed: int) -> pl.DataFrame:
@@ -123,22 +123,23 @@ def check(name: str, args: argparse.Namespace) -> list[list[str]]:
             run(file, [*common, f"seed={seed}", f"data.root={data}"], values)
             return pl.read_parquet(values)
 
-        def add(title: str, values: pl.DataFrame, gaps: list[str], data: Path) -> None:
+        def row(title: str, values: pl.DataFrame, gaps: list[str], data: Path) -> list[str]:
             means = [f"{values[metric].mean():.4f}" for metric in METRICS]
-            rows.append([title, *means, *gaps, *references(data, MIN_RATING.get(name))])
+            return [title, *means, *gaps, *references(data, MIN_RATING.get(name))]
 
         whole = measured("whole", source, args.seed)
-        add("**whole**", whole, ["", ""], source)
+        yield row("**whole**", whole, ["", ""], source)
         other = measured("other seed", source, args.seed + 1)
-        add("other seed", other, [show_difference(difference(other, whole, m)) for m in METRICS], source)
+        yield row(
+            "other seed", other, [show_difference(difference(other, whole, m)) for m in METRICS], source
+        )
         for title, change in CHANGES.items():
             data = Path(scratch) / title.replace(" ", "_")
             write_changed(source, data, change, args.seed)
             values = measured(title, data, args.seed)
             if change is renamed:
                 gap = [f"{values[m].mean() - whole[m].mean():+.4f}" for m in METRICS]
-            add(title, values, gap if change is renamed else ["", ""], data)
-    return rows
+            yield row(title, values, gap if change is renamed else ["", ""], data)
 
 
 def main() -> None:
@@ -159,9 +160,10 @@ def main() -> None:
     columns = ["tables", *METRICS.values(), *(f"{m} minus the whole's" for m in METRICS.values())]
     columns += [f"Recall@{K} of random lists", "of popular items"]
     for name in args.names:
-        print(
-            f"**{name}, {args.protocol}**\n", *markdown(columns, check(name, args)), "", sep="\n", flush=True
-        )
+        print(f"**{name}, {args.protocol}**\n", *markdown(columns, []), sep="\n", flush=True)
+        for row in check(name, args):
+            print("| " + " | ".join(row) + " |", flush=True)
+        print()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensembles.comparisons import Comparisons, over_bags
-from ensembles.meta import check_trainable, mean_ndcg, read_state, score_by_weights, write_state
+from ensembles.meta import check_trainable, read_state, score_by_weights, write_state
 from ensembles.score_frame import ScoreFrame
 from features.per_query import ScoreArray
 
@@ -26,9 +25,10 @@ class TunedFusion:
     """A weighted sum of per-query z-scores, its weights found by coordinate ascent on NDCG@k.
 
     Coordinate ascent on the metric itself (Metzler and Croft, Information Retrieval 10, 2007), started from
-    the best single base: one weight after the other moves by a step, up or down, as long as the mean
-    NDCG@k grows; then the step is halved. The weights are the mean over bags of queries. A weight may be
-    negative: a base can say what a better one overrates. A missing opinion adds 0, the mean of the query.
+    the best single base: one weight after the other moves by a step, up or down, as long as the mean NDCG@k
+    grows; then the step is halved. The weights are the mean over bags of queries, each with a start of its
+    own. A weight may be negative: a base can say what a better one overrates. A missing opinion adds 0, the
+    mean of the query.
 
     There is one weight a base and nothing else, so that some hundred queries settle it. Ranks on held-out
     queries may follow other laws than those of hidden training interactions, and what is fitted to few
@@ -72,17 +72,17 @@ class TunedFusion:
     def fit(self, oof: ScoreFrame) -> Self:
         """Climb in every bag and average the weights."""
         check_trainable(oof)
-        start = int(np.argmax([mean_ndcg(column, oof, self.k, self.seed) for column in oof.scores.T]))
-        bags = over_bags(self, oof, partial(self._climb, start=start), LARGEST_BAG)
+        bags = over_bags(self, oof, self._climb, LARGEST_BAG)
         total = np.sum([weights / np.abs(weights).sum() for weights in bags], axis=0)
         total /= np.abs(total).sum()
         self.weights_ = {base: float(w) for base, w in zip(oof.bases, total, strict=True) if w != 0}
         logger.info("tuned fusion: %s", {base: round(w, 3) for base, w in self.weights_.items()})
         return self
 
-    def _climb(self, bag: Comparisons, start: int) -> NDArray[np.float64]:
+    def _climb(self, bag: Comparisons) -> NDArray[np.float64]:
         """Return the (n_bases,) weights at which no step in any direction gains."""
         weights = np.zeros(len(bag.z))
+        start = int(np.argmax(bag.after_each(bag.jitter)))
         weights[start] = 1.0
         total = bag.jitter + bag.z[start]
         value = bag.after(total, 0.0, start)
