@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ensembles.gate import Interval, bootstrap_mean
+from features.errors import TryAgainError
 from modalrank.bundle import LIBRARIES, Bundle
 from modalrank.config import Config
 from modalrank.console import command, out, show_table
@@ -25,10 +28,12 @@ from modalrank.plots import figures
 from modalrank.sampling_choice import SamplerTrial
 from modalrank.scoring import Fresh, refreshed
 from modalrank.store import URI_VARIABLE, fetch_model, open_store, registry, require_store, tracking_uri
-from modalrank.tracking import Record, record
+from modalrank.tracking import Record, bundle_of, record
 from modalrank.training import TrainResult, score_lists, slices_of, train
 
 Say = Callable[[str], None]
+# Below the working folder, where the default store is too.
+UNRECORDED = Path("mlruns") / "unrecorded"
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,39 @@ class Evaluation:
 
 
 def train_and_record(config: Config, say: Say) -> tuple[TrainResult, Record]:
-    """Train, then log and register; nothing is written before there is a model to record."""
+    """Train, then log and register; nothing is written before there is a model to record.
+
+    Raises
+    ------
+    TryAgainError
+        If the store does not answer; after the training the model is then kept in a folder.
+    """
     say("read and check the tables")
     dataset = load_dataset(config)
     require_store(config)
     result = train(dataset, say)
     say("record the run and register the model")
-    open_store(config)
-    with registry(tracking_uri(config)) as client:
-        return result, record(client, config, result, figures(result))
+    try:
+        open_store(config)
+        with registry(tracking_uri(config)) as client:
+            return result, record(client, config, result, figures(result))
+    except TryAgainError as error:
+        folder = _kept(bundle_of(config, result))
+        raise TryAgainError(
+            f"{error}; the model is kept: score by --model {folder}, train again to register it"
+        ) from error
+
+
+def _kept(bundle: Bundle) -> Path:
+    """Save a model that no store took, so that its training was not for nothing, and return the folder."""
+    UNRECORDED.mkdir(parents=True, exist_ok=True)
+    folder = UNRECORDED / f"{bundle.config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with tempfile.TemporaryDirectory(dir=UNRECORDED) as scratch:
+        unfinished = Path(scratch) / "bundle"
+        unfinished.mkdir()
+        bundle.save(unfinished)
+        unfinished.rename(folder)
+    return folder
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ import polars as pl
 import pytest
 
 from features.errors import DataError, TryAgainError
-from modalrank.config import Config
+from modalrank import jobs
+from modalrank.bundle import Bundle
+from modalrank.config import Config, load_config
 from modalrank.jobs import train_and_record
 from modalrank.plots import figures
 from modalrank.scoring import candidates_of, score_table
@@ -255,8 +257,6 @@ def experiment_of_opened_store(uri: str) -> str:
 
 
 def test_training_that_fails_records_nothing(own_judged, monkeypatch, tmp_path):
-    from modalrank.config import load_config
-
     monkeypatch.setenv(URI_VARIABLE, f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}")
     rows = own_judged.table("judged.parquet")
     # Grades that differ between queries only: sound tables from which nothing can be learned.
@@ -265,6 +265,28 @@ def test_training_that_fails_records_nothing(own_judged, monkeypatch, tmp_path):
     with pytest.raises(DataError, match="no query holds two different labels"):
         train_and_record(load_config(own_judged.config), str)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_model_that_the_store_does_not_take_is_kept(own_judged, judged_result, monkeypatch, tmp_path):
+    store = tmp_path / "mlflow.db"
+    monkeypatch.setenv(URI_VARIABLE, f"sqlite:///{store}")
+    monkeypatch.chdir(tmp_path)
+
+    def train_while_the_store_breaks(dataset, say):
+        store.write_bytes(b"this is no database, but it is long enough to look like a file of one" * 20)
+        return judged_result
+
+    monkeypatch.setattr(jobs, "train", train_while_the_store_breaks)
+    with pytest.raises(
+        TryAgainError, match=r"not a database.*--model mlruns/unrecorded/tiny-judged-\d"
+    ) as told:
+        train_and_record(load_config(own_judged.config), str)
+    [folder] = (tmp_path / "mlruns" / "unrecorded").iterdir()
+    assert str(folder.relative_to(tmp_path)) in str(told.value)
+    kept = Bundle.load(folder)
+    np.testing.assert_array_equal(
+        kept.stack.meta.score(judged_result.test.frame), judged_result.test_scores[judged_result.chosen]
+    )
 
 
 def test_figures_show_every_standing_and_kind_of_slice(judged_result):
