@@ -277,12 +277,10 @@ def test_a_model_that_the_store_does_not_take_is_kept(own_judged, judged_result,
         return judged_result
 
     monkeypatch.setattr(jobs, "train", train_while_the_store_breaks)
-    with pytest.raises(
-        TryAgainError, match=r"not a database.*--model mlruns/unrecorded/tiny-judged-\d"
-    ) as told:
+    with pytest.raises(TryAgainError, match="not a database") as told:
         train_and_record(load_config(own_judged.config), str)
     [folder] = (tmp_path / "mlruns" / "unrecorded").iterdir()
-    assert str(folder.relative_to(tmp_path)) in str(told.value)
+    assert f"--model {folder.relative_to(tmp_path)}," in str(told.value)
     kept = Bundle.load(folder)
     np.testing.assert_array_equal(
         kept.stack.meta.score(judged_result.test.frame), judged_result.test_scores[judged_result.chosen]
