@@ -15,17 +15,12 @@ Every row counts alike within its query and every query alike; missing values ar
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-import sys
 from collections.abc import Iterable
-from datetime import date
-from pathlib import Path
 
 import numpy as np
-from ablation import EXAMPLES, ROOT, SHARED, example, say
+from ablation import EXAMPLES, ROOT, say
+from log_command import log_parser, parsed
 from peer_table import markdown
-from peers import machine
 from scipy.stats import ks_2samp
 
 from modalrank.config import load_config
@@ -104,17 +99,9 @@ def compare(name: str, args: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     """Compare on every data set and print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", default=EXAMPLES, type=example, metavar="name")
+    parser = log_parser(__doc__, EXAMPLES)
     parser.add_argument("--queries", type=int, default=500, help="of each sample")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MODALRANK_DATA", SHARED / "data")))
-    args = parser.parse_args()
-    if not args.data.is_dir():
-        sys.exit(f"needs the data sets in {args.data}: see --data")
-    args.data = args.data.resolve()
-    print(f"`{shlex.join(['python', *sys.argv])}`, {date.today()}, {machine()}.\n")
+    args = parsed(parser)
     for name in args.names:
         print(f"**{name}**\n", *compare(name, args), "", sep="\n", flush=True)
 

@@ -10,22 +10,21 @@ another id; the catalogue stays. Each row is a training run in a process of its 
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-import sys
 import tempfile
-from datetime import date
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from ablation import METRICS, ROOT, SHARED, example, run, say
+from ablation import METRICS, ROOT, run, say
 from leaks import Tables, write_changed
-from peer_table import markdown
-from peers import machine
+from log_command import add_run_arguments, log_parser, parsed, show_rows
 
 
-def replicated(times: int, events: pl.DataFrame, items: pl.DataFrame) -> Tables:
+def replicated(
+    events: pl.DataFrame, items: pl.DataFrame, _: np.random.Generator | None = None, *, times: int
+) -> Tables:
     """Return every user of a log so many times, each time under another id."""
     copies = [
         events.with_columns(pl.format("{}-{}", "user_id", pl.lit(copy)).alias("user_id"))
@@ -34,50 +33,37 @@ def replicated(times: int, events: pl.DataFrame, items: pl.DataFrame) -> Tables:
     return pl.concat(copies), items
 
 
-def grow(name: str, args: argparse.Namespace) -> list[list[str]]:
-    """Return the rows of the table of one data set."""
-    rows, reports = [], []
+def grow(name: str, args: argparse.Namespace) -> Iterator[list[str]]:
+    """Yield the rows of the table of one data set."""
+    first: dict = {}
     with tempfile.TemporaryDirectory() as scratch:
         for times in (1, args.times):
             say(f"{name}: users {times} times")
-            data, values = Path(scratch) / str(times), Path(scratch) / "values.parquet"
-
-            def change(events: pl.DataFrame, items: pl.DataFrame, _: np.random.Generator) -> Tables:
-                return replicated(times, events, items)  # noqa: B023 - used before the next turn
-
-            write_changed(args.data / name, data, change, args.seed)
+            data, values = Path(scratch) / f"{times}", Path(scratch) / "values.parquet"
+            write_changed(args.data / name, data, partial(replicated, times=times), args.seed)
             common = [f"protocol={args.protocol}", f"seed={args.seed}", f"data.root={data}", *args.set]
             report = run(ROOT / "examples" / f"{name}.yaml", common, values)
-            reports.append(report)
-            growth = [f"{report[unit] / reports[0][unit]:.1f}" for unit in ("seconds", "gib")]
+            first = first or report
+            n_events = pl.scan_parquet(data / "interactions.parquet").select(pl.len()).collect().item()
             found = pl.read_parquet(values)
-            size = [f"{pl.scan_parquet(data / 'interactions.parquet').select(pl.len()).collect().item():,}"]
-            means = [f"{found[metric].mean():.4f}" for metric in METRICS]
-            rows.append([*size, f"{report['seconds']:.0f}", f"{report['gib']:.1f}", *growth, *means])
-    return rows
+            yield [
+                f"{n_events:,}",
+                f"{report['seconds']:.0f}",
+                f"{report['gib']:.1f}",
+                *(f"{report[unit] / first[unit]:.1f}" for unit in ("seconds", "gib")),
+                *(f"{found[metric].mean():.4f}" for metric in METRICS),
+            ]
 
 
 def main() -> None:
     """Train on every data set and its replication, and print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", default=["tiktok"], type=example, metavar="name")
+    parser = log_parser(__doc__, ["tiktok"])
+    add_run_arguments(parser)
     parser.add_argument("--times", type=int, default=10)
-    parser.add_argument("--protocol", choices=["strict", "full"], default="strict")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="a value of the config")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MODALRANK_DATA", SHARED / "data")))
-    args = parser.parse_args()
-    if not args.data.is_dir():
-        sys.exit(f"needs the data sets in {args.data}: see --data")
-    args.data = args.data.resolve()
-    print(f"`{shlex.join(['python', *sys.argv])}`, {date.today()}, {machine()}.\n")
+    args = parsed(parser)
     columns = ["interactions", "seconds", "GiB", "of the seconds", "of the GiB", *METRICS.values()]
     for name in args.names:
-        print(
-            f"**{name}, {args.protocol}**\n", *markdown(columns, grow(name, args)), "", sep="\n", flush=True
-        )
+        show_rows(f"{name}, {args.protocol}", columns, grow(name, args))
 
 
 if __name__ == "__main__":

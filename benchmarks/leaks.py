@@ -19,20 +19,16 @@ The last two columns show what random lists and the popular items reach on the s
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from ablation import EXAMPLES, METRICS, ROOT, SHARED, K, difference, example, run, say, show_difference
-from peer_table import markdown
-from peers import MIN_RATING, machine
+from ablation import EXAMPLES, METRICS, ROOT, K, difference, run, say, show_difference
+from log_command import add_run_arguments, log_parser, parsed, show_rows
+from peers import MIN_RATING
 
 Tables = tuple[pl.DataFrame, pl.DataFrame]
 Change = Callable[[pl.DataFrame, pl.DataFrame, np.random.Generator], Tables]
@@ -144,26 +140,13 @@ def check(name: str, args: argparse.Namespace) -> Iterator[list[str]]:
 
 def main() -> None:
     """Check every data set and print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", default=EXAMPLES, type=example, metavar="name")
-    parser.add_argument("--protocol", choices=["strict", "full"], default="strict")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="a value of the config")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MODALRANK_DATA", SHARED / "data")))
-    args = parser.parse_args()
-    if not args.data.is_dir():
-        sys.exit(f"needs the data sets in {args.data}: see --data")
-    args.data = args.data.resolve()
-    print(f"`{shlex.join(['python', *sys.argv])}`, {date.today()}, {machine()}.\n")
+    parser = log_parser(__doc__, EXAMPLES)
+    add_run_arguments(parser)
+    args = parsed(parser)
     columns = ["tables", *METRICS.values(), *(f"{m} minus the whole's" for m in METRICS.values())]
     columns += [f"Recall@{K} of random lists", "of popular items"]
     for name in args.names:
-        print(f"**{name}, {args.protocol}**\n", *markdown(columns, []), sep="\n", flush=True)
-        for row in check(name, args):
-            print("| " + " | ".join(row) + " |", flush=True)
-        print()
+        show_rows(f"{name}, {args.protocol}", columns, check(name, args))
 
 
 if __name__ == "__main__":

@@ -70,22 +70,22 @@ def train_and_record(config: Config, say: Say) -> tuple[TrainResult, Record]:
         with registry(tracking_uri(config)) as client:
             return result, record(client, config, result, figures(result))
     except TryAgainError as error:
-        folder = _kept(bundle_of(config, result))
-        raise TryAgainError(
-            f"{error}; the model is kept: score by --model {folder}, train again to register it"
-        ) from error
+        raise TryAgainError(f"{error}; {_kept(bundle_of(config, result))}") from error
 
 
-def _kept(bundle: Bundle) -> Path:
-    """Save a model that no store took, so that its training was not for nothing, and return the folder."""
-    UNRECORDED.mkdir(parents=True, exist_ok=True)
-    folder = UNRECORDED / f"{bundle.config.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    with tempfile.TemporaryDirectory(dir=UNRECORDED) as scratch:
-        unfinished = Path(scratch) / "bundle"
-        unfinished.mkdir()
-        bundle.save(unfinished)
-        unfinished.rename(folder)
-    return folder
+def _kept(bundle: Bundle) -> str:
+    """Save a model that no store took, so that its training was not for nothing, and say where."""
+    folder = UNRECORDED / f"{bundle.config.name}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    try:
+        UNRECORDED.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=UNRECORDED) as scratch:
+            unfinished = Path(scratch) / "bundle"
+            unfinished.mkdir()
+            bundle.save(unfinished)
+            unfinished.rename(folder)
+    except OSError as error:
+        return f"the model is lost, as it cannot be kept in {UNRECORDED}: {error}"
+    return f"the model is kept: score by --model {folder}, train again to register it"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ growth = importlib.import_module("growth")
 def test_replicated_users_are_others_with_the_same_interactions():
     events = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "x"], "split": ["train"] * 3})
     items = pl.DataFrame({"item_id": ["x", "y"]})
-    many, same = growth.replicated(3, events, items)
+    many, same = growth.replicated(events, items, times=3)
     assert same.equals(items)
     assert many.height == 9 and many["user_id"].n_unique() == 6
     assert many.select("user_id", "item_id").is_unique().all()

@@ -16,7 +16,6 @@ import polars as pl
 import pytest
 
 from features.errors import DataError, TryAgainError
-from modalrank import jobs
 from modalrank.bundle import Bundle
 from modalrank.config import Config, load_config
 from modalrank.jobs import train_and_record
@@ -267,24 +266,33 @@ def test_training_that_fails_records_nothing(own_judged, monkeypatch, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_model_that_the_store_does_not_take_is_kept(own_judged, judged_result, monkeypatch, tmp_path):
+@pytest.fixture
+def breaking_store(own_judged, monkeypatch, tmp_path):
+    """What trains a model and then finds its store broken, in a working folder of its own."""
     store = tmp_path / "mlflow.db"
     monkeypatch.setenv(URI_VARIABLE, f"sqlite:///{store}")
     monkeypatch.chdir(tmp_path)
 
-    def train_while_the_store_breaks(dataset, say):
-        store.write_bytes(b"this is no database, but it is long enough to look like a file of one" * 20)
-        return judged_result
+    def say(text: str) -> None:
+        if text.startswith("record"):
+            store.write_bytes(b"this is no database, but it is long enough to look like a file of one" * 20)
 
-    monkeypatch.setattr(jobs, "train", train_while_the_store_breaks)
+    return lambda: train_and_record(load_config(own_judged.config), say)
+
+
+def test_a_model_that_the_store_does_not_take_is_kept(breaking_store, judged_result, tmp_path):
     with pytest.raises(TryAgainError, match="not a database") as told:
-        train_and_record(load_config(own_judged.config), str)
+        breaking_store()
     [folder] = (tmp_path / "mlruns" / "unrecorded").iterdir()
     assert f"--model {folder.relative_to(tmp_path)}," in str(told.value)
-    kept = Bundle.load(folder)
-    np.testing.assert_array_equal(
-        kept.stack.meta.score(judged_result.test.frame), judged_result.test_scores[judged_result.chosen]
-    )
+    stack, frame = Bundle.load(folder).stack, judged_result.test.frame
+    np.testing.assert_array_equal(stack.meta.score(frame), judged_result.test_scores[judged_result.chosen])
+
+
+def test_a_model_that_can_be_kept_nowhere_does_not_hide_what_the_store_said(breaking_store, tmp_path):
+    (tmp_path / "mlruns").write_text("a file where the folder should be")
+    with pytest.raises(TryAgainError, match=r"not a database.*the model is lost, as it cannot be kept"):
+        breaking_store()
 
 
 def test_figures_show_every_standing_and_kind_of_slice(judged_result):
