@@ -11,7 +11,7 @@ from modalrank.robustness.curves import Robustness
 
 
 class Verdict(NamedTuple):
-    """Whether an ensemble ever falls below behaviour only.
+    """Whether an ensemble ever falls below behaviour only in NDCG@k.
 
     Attributes
     ----------
@@ -33,16 +33,16 @@ def verdicts(found: Robustness) -> list[Verdict]:
     if BEHAVIOUR_ONLY not in found.roles:
         line = "no base reads behaviour only, so that there is nothing to fall below"
         return [Verdict(name, f"{name}: {line}", found.differences) for name in found.ensembles]
-    base = found.roles[BEHAVIOUR_ONLY]
+    base = f"{BEHAVIOUR_ONLY} ({found.roles[BEHAVIOUR_ONLY]}) in NDCG@{found.plan.k}"
     result = []
     for name in found.ensembles:
         own = found.differences.filter(pl.col("name") == name)
         below = own.filter(pl.col("ndcg_high") < 0)
         if below.is_empty():
-            words = f"never significantly below {BEHAVIOUR_ONLY} ({base})"
+            words = f"never significantly below {base}"
         else:
             places = ", ".join(_place(row) for row in below.sort("ndcg").head(3).to_dicts())
-            words = f"below {BEHAVIOUR_ONLY} ({base}) at {len(below)} of {len(own)}: most at {places}"
+            words = f"below {base} at {len(below)} of {len(own)}: most at {places}"
         result.append(Verdict(name, f"{name}: {words}", below))
     return result
 

@@ -141,10 +141,11 @@ def test_verdict_names_where_the_ensemble_is_below():
     gaps = rows_of(("a", 0.1, -0.01, -0.03, 0.01), ("a", 0.2, -0.05, -0.07, -0.03), ("b", 0.9, 0.1, 0.0, 0.2))
     (found,) = verdicts(result_with(gaps, {BEHAVIOUR_ONLY: "als"}))
     assert found.line == (
-        "e: below behaviour only (als) at 1 of 3: most at a random 20% (-0.0500 [-0.0700, -0.0300])"
+        f"e: below behaviour only (als) in NDCG@{PLAN.k} at 1 of 3: "
+        "most at a random 20% (-0.0500 [-0.0700, -0.0300])"
     )
     (fine,) = verdicts(result_with(gaps.filter(pl.col("ndcg_high") > 0), {BEHAVIOUR_ONLY: "als"}))
-    assert fine.line == "e: never significantly below behaviour only (als)"
+    assert fine.line == f"e: never significantly below behaviour only (als) in NDCG@{PLAN.k}"
     (nobody,) = verdicts(result_with(gaps, {}))
     assert "no base reads behaviour only" in nobody.line
 
