@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from ensembles.meta import MetaLearner, read_state, write_state
+from ensembles.meta import MetaLearner, read_state, scores_of, write_state
 from ensembles.score_frame import ScoreFrame
 from features.errors import DataError
 from features.frame import BoolArray, IntArray
@@ -36,8 +36,8 @@ class Reserve:
     modality
         The modality whose absence makes an item new: behaviour.
     told_by
-        Modalities of which a new item needs one to get a place: of the others nothing speaks for it. Without
-        any, every new item may.
+        Modalities of which a new item needs one to get a place, where there are any. It also needs the
+        opinion of a base that `newcomers` reads: without either nothing speaks for it.
     slots, k
         Most places that are kept, of the first k.
     activity, active_from
@@ -76,7 +76,7 @@ class Reserve:
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) scores: minus the place in the list, from 1."""
-        is_new = new_rows(frame, self.modality, self.told_by)
+        is_new = new_rows(frame, self.modality, self.told_by) & known_to(self.newcomers, frame)
         newcomers = self.newcomers.score(frame.take_rows(is_new))
         places = Places.ordered(frame, is_new, self.inner.score(frame), newcomers)
         active = activity_of(frame, self.activity) >= self.active_from
@@ -169,6 +169,12 @@ def new_rows(frame: ScoreFrame, modality: str, told_by: Sequence[str] = ()) -> B
     if told_by:
         new &= frame.present[:, [frame.modalities.index(name) for name in told_by]].any(axis=1)
     return new
+
+
+def known_to(meta: MetaLearner, frame: ScoreFrame) -> BoolArray:
+    """(n_rows,) bool: a base that the meta-learner reads has an opinion on the candidate."""
+    known: BoolArray = ~np.isnan(scores_of(frame, meta.bases_used())).all(axis=1)
+    return known
 
 
 def activity_of(frame: ScoreFrame, column: str | None) -> ScoreArray:

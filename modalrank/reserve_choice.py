@@ -9,7 +9,7 @@ import numpy as np
 
 from ensembles import MetaLearner, Reserve, make_meta
 from ensembles.meta import teaching_queries
-from ensembles.reserve import Places, activity_of, new_rows
+from ensembles.reserve import Places, activity_of, known_to, new_rows
 from ensembles.score_frame import ACTIVITY
 from features.frame import BoolArray
 from features.retrievers import BEHAVIOUR
@@ -67,7 +67,8 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
     if not len(teaching_queries(among_new)):
         return None
     newcomers = make_meta("best_single", k=k, seed=config.seed, threads=config.threads).fit(among_new)
-    places = Places.ordered(frame, is_new, scores, newcomers.score(among_new))
+    is_new &= known_to(newcomers, frame)
+    places = Places.ordered(frame, is_new, scores, newcomers.score(frame.take_rows(is_new)))
 
     def lists(slots: int) -> _Lists:
         after = places.with_reserve(np.full(frame.n_queries, slots), k) if slots else scores

@@ -114,6 +114,19 @@ def test_new_items_of_which_nothing_is_known_get_no_place(tmp_path: Path) -> Non
     np.testing.assert_array_equal(load_meta(tmp_path).score(frame), told.score(frame))
 
 
+def test_new_items_without_the_opinion_that_orders_them_get_no_place() -> None:
+    frame = two_opinions()
+    inner, newcomers = chooser(frame, 0), chooser(frame, 1)
+    scores = frame.scores.copy()
+    scores[3::4, 1] = np.nan
+    silent = replace(frame, scores=scores)
+    reserve = Reserve(inner, newcomers, "behaviour", 2, 3)
+    assert by_query(frame, reserve.score(frame)) == [[0, 3, 2, 1]] * 2
+    assert by_query(silent, reserve.score(silent)) == [[0, 1, 2, 3]] * 2, "the first of them is third anyway"
+    one = Reserve(inner, newcomers, "behaviour", 1, 2)
+    assert by_query(silent, one.score(silent)) == [[0, 2, 1, 3]] * 2
+
+
 def test_reserve_says_which_activity_it_misses() -> None:
     with pytest.raises(DataError, match="expected also clicks"):
         activity_of(two_opinions(), "clicks")
