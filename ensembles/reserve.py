@@ -173,7 +173,7 @@ def new_rows(frame: ScoreFrame, modality: str, told_by: Sequence[str] = ()) -> B
 
 def known_to(meta: MetaLearner, frame: ScoreFrame) -> BoolArray:
     """(n_rows,) bool: a base that the meta-learner reads has an opinion on the candidate."""
-    known: BoolArray = ~np.isnan(scores_of(frame, meta.bases_used())).all(axis=1)
+    known: BoolArray = np.logical_or.reduce(np.isfinite(scores_of(frame, meta.bases_used())), axis=1)
     return known
 
 

@@ -24,7 +24,7 @@ RATES = tuple(step / 10 for step in range(10))
 TOGETHER = "all content"
 # The rate at which losses of slices are kept query by query.
 HALF = 0.5
-METRICS = ("ndcg", "recall")
+METRICS = {"ndcg": "NDCG", "recall": "recall"}
 
 Say = Callable[[str], None]
 

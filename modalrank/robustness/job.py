@@ -13,7 +13,7 @@ from modalrank.jobs import Opened, Say, open_model
 from modalrank.lists import Held
 from modalrank.robustness.bench import make_bench
 from modalrank.robustness.contestants import FUSION, References
-from modalrank.robustness.curves import Plan, Robustness, measure
+from modalrank.robustness.curves import METRICS, Plan, Robustness, measure
 from modalrank.robustness.plots import figures
 from modalrank.robustness.report import TABLES, as_dict
 from modalrank.robustness.verdicts import verdicts
@@ -96,9 +96,10 @@ def _log(client: MlflowClient, run: str, split: str, found: Robustness) -> None:
     values: dict[str, float] = {}
     for row in found.areas.to_dicts():
         place = f"{FOLDER}.{split}.{row['removed']}.{row['mode']}.{row['name']}"
-        values |= {f"{place}.area_{metric}_at_{found.plan.k}": row[metric] for metric in ("ndcg", "recall")}
+        values |= {f"{place}.area_{metric}_at_{found.plan.k}": row[metric] for metric in METRICS}
     for verdict in verdicts(found):
-        values[f"{FOLDER}.{split}.{verdict.name}.places_below_behaviour_only"] = float(len(verdict.below))
+        place = f"{FOLDER}.{split}.{verdict.name}.places_below_behaviour_only"
+        values[f"{place}_{verdict.metric}_at_{found.plan.k}"] = float(len(verdict.below))
     metrics = [Metric(name, value, now, 0) for name, value in values.items() if value == value]
     client.log_batch(run, metrics=metrics)
     for name in TABLES:

@@ -33,11 +33,11 @@ def _figure(found: Robustness, curves: pl.DataFrame) -> Figure:
     modes = found.plan.modes
     figure = Figure(figsize=(5 * len(modes), 7), layout="constrained")
     grid = figure.subplots(len(METRICS), len(modes), sharex=True, sharey="row", squeeze=False)
-    for row, metric in enumerate(METRICS):
+    for row, (metric, title) in enumerate(METRICS.items()):
         for column, mode in enumerate(modes):
             _draw(grid[row][column], curves.filter(pl.col("mode") == mode), metric)
             grid[row][column].set_title(MODE_WORDS[mode])
-        grid[row][0].set_ylabel(f"{'NDCG' if metric == 'ndcg' else 'Recall'}@{found.plan.k}")
+        grid[row][0].set_ylabel(f"{title}@{found.plan.k}")
     for axes in grid[-1]:
         axes.set_xlabel("share of the items without it")
     grid[0][0].legend()

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from modalrank.console import out, show_table
-from modalrank.robustness.curves import HALF, TOGETHER, Robustness
+from modalrank.robustness.curves import HALF, METRICS, TOGETHER, Robustness
 from modalrank.robustness.plots import MODE_WORDS
 from modalrank.robustness.verdicts import verdicts, worst_slices
 
@@ -23,7 +23,7 @@ def as_dict(found: Robustness) -> dict[str, Any]:
         "queries": found.n_queries,
         "seconds": found.seconds,
         "roles": dict(found.roles),
-        "verdicts": [{"name": v.name, "line": v.line, "below": v.below.to_dicts()} for v in verdicts(found)],
+        "verdicts": [{**v._asdict(), "below": v.below.to_dicts()} for v in verdicts(found)],
         "worst_slices": worst_slices(found).to_dicts(),
         **{name: getattr(found, name).to_dicts() for name in TABLES},
     }
@@ -41,8 +41,8 @@ def show(found: Robustness) -> None:
     _show_slices(found)
     for role, base in found.roles.items():
         out.print(f"{role} is {base}", markup=False, soft_wrap=True)
-    for verdict in verdicts(found):
-        out.print(verdict.line, markup=False, soft_wrap=True)
+    for line in dict.fromkeys(verdict.line for verdict in verdicts(found)):
+        out.print(line, markup=False, soft_wrap=True)
     for row in worst_slices(found).to_dicts():
         where = f"{row['slice']}, n={row['n']}, with {row['rate']:.0%} of {row['removed']} removed"
         words = f"worst slice of {row['name']}: {_interval(row, 'ndcg')} {where} {MODE_WORDS[row['mode']]}"
@@ -77,7 +77,7 @@ def _curve_row(found: Robustness, area: dict[str, Any], rates: list[float]) -> l
     keys = ("removed", "mode", "name")
     own = found.curves.filter(*(pl.col(key) == area[key] for key in keys))
     means = [f"{own.row(found.plan.rates.index(rate), named=True)['ndcg']:.4f}" for rate in rates]
-    areas = [_interval(area, metric) for metric in ("ndcg", "recall")]
+    areas = [_interval(area, metric) for metric in METRICS]
     return [area["removed"], MODE_WORDS[area["mode"]], area["name"], *means, *areas]
 
 

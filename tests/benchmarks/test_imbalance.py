@@ -101,11 +101,12 @@ def test_worker_removes_with_everybody_in_the_contest(tiny):
     found = json.loads((tiny[0] / "robustness.json").read_text())
     names = {"ensemble", NATURAL, "early fusion", "best single", "behaviour only"}
     assert {row["name"] for row in found["curves"]} == names
-    assert [verdict["name"] for verdict in found["verdicts"]] == ["ensemble", NATURAL]
+    judged = [(verdict["name"], verdict["metric"]) for verdict in found["verdicts"]]
+    assert judged == [(name, metric) for name in ("ensemble", NATURAL) for metric in ("ndcg", "recall")]
     assert found["queries"] == 30 and found["cold"] is None, "too few positives on new items"
     table = cells(imbalance.curves_table(found))
     assert set(table) == {"taste", "title", "all content"}
-    assert len(imbalance.verdict_lines(found)) == 3 + 2 + len(found["worst_slices"])
+    assert len(imbalance.verdict_lines(found)) == 3 + 4 + len(found["worst_slices"])
 
 
 def test_finished_seed_is_not_run_again(tiny, tmp_path, monkeypatch):

@@ -127,8 +127,9 @@ def test_same_plan_same_result_and_what_seeds_share_is_measured_once(log_result,
 
 def rows_of(*gaps: tuple[str, float, float, float, float]) -> pl.DataFrame:
     fields = ("removed", "rate", "ndcg", "ndcg_low", "ndcg_high")
+    recall = {"recall": -0.02, "recall_low": -0.03, "recall_high": -0.01}
     return pl.DataFrame(
-        [dict(zip(fields, gap, strict=True)) | {"mode": "random", "name": "e"} for gap in gaps]
+        [dict(zip(fields, gap, strict=True)) | recall | {"mode": "random", "name": "e"} for gap in gaps]
     )
 
 
@@ -139,21 +140,27 @@ def result_with(differences: pl.DataFrame, roles) -> Robustness:
 
 def test_verdict_names_where_the_ensemble_is_below():
     gaps = rows_of(("a", 0.1, -0.01, -0.03, 0.01), ("a", 0.2, -0.05, -0.07, -0.03), ("b", 0.9, 0.1, 0.0, 0.2))
-    (found,) = verdicts(result_with(gaps, {BEHAVIOUR_ONLY: "als"}))
+    found, of_recall = verdicts(result_with(gaps, {BEHAVIOUR_ONLY: "als"}))
     assert found.line == (
         f"e: below behaviour only (als) in NDCG@{PLAN.k} at 1 of 3: "
         "most at a random 20% (-0.0500 [-0.0700, -0.0300])"
     )
-    (fine,) = verdicts(result_with(gaps.filter(pl.col("ndcg_high") > 0), {BEHAVIOUR_ONLY: "als"}))
+    assert (found.metric, of_recall.metric) == ("ndcg", "recall")
+    place = "(-0.0200 [-0.0300, -0.0100])"
+    assert of_recall.line == (
+        f"e: below behaviour only (als) in recall@{PLAN.k} at 3 of 3: "
+        f"most at a random 10% {place}, a random 20% {place}, b random 90% {place}"
+    )
+    fine, _ = verdicts(result_with(gaps.filter(pl.col("ndcg_high") > 0), {BEHAVIOUR_ONLY: "als"}))
     assert fine.line == f"e: never significantly below behaviour only (als) in NDCG@{PLAN.k}"
-    (nobody,) = verdicts(result_with(gaps, {}))
-    assert "no base reads behaviour only" in nobody.line
+    for nobody in verdicts(result_with(gaps, {})):
+        assert "no base reads behaviour only" in nobody.line
 
 
 def test_believer_without_its_modality_is_called_below(found):
-    (verdict,) = verdicts(found)
-    assert set(verdict.below["removed"]) <= {"taste", TOGETHER}
-    assert 1.0 in verdict.below["rate"].to_list()
+    for verdict in verdicts(found):
+        assert set(verdict.below["removed"]) <= {"taste", TOGETHER}
+        assert 1.0 in verdict.below["rate"].to_list()
 
 
 def test_references_play_their_parts(log_result, judged_result):
@@ -230,8 +237,9 @@ def test_command_shows_the_curves_and_keeps_them_in_the_run(cli, registered, mon
     area = next(row for row in shown["areas"] if row["removed"] == "taste" and row["name"] == "ensemble")
     key = f"robustness.test.taste.{area['mode']}.ensemble.area_ndcg_at_5"
     assert metrics[key] == pytest.approx(area["ndcg"])
-    (verdict,) = shown["verdicts"]
-    assert metrics["robustness.test.ensemble.places_below_behaviour_only"] == len(verdict["below"])
+    places = "robustness.test.ensemble.places_below_behaviour_only"
+    for verdict in shown["verdicts"]:
+        assert metrics[f"{places}_{verdict['metric']}_at_5"] == len(verdict["below"])
 
 
 def test_command_of_judged_lists_removes_at_random_only(cli, registered_judged, monkeypatch):
