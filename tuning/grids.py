@@ -58,7 +58,7 @@ def pick_setting(
     """Return the best setting of a behaviour retriever fitted on `history`, and all trials.
 
     A single combination is returned as it is, without a trial. Many are thinned by successive halving
-    (Jamieson and Talwalkar, AISTATS 2016): all of them on some users, the best on more.
+    (Jamieson and Talwalkar, AISTATS 2016) where there are many users: all on some users, the best on more.
     """
     combinations: list[Mapping[str, float]] = list(settings(grids))
     if len(combinations) == 1:
@@ -71,7 +71,8 @@ def pick_setting(
         )
         return Trial(kind, params, mean_of(values).mean)
 
-    if len(combinations) > FINALISTS:
+    judges = len(np.unique(held_out.users[held_out.is_positive]))
+    if len(combinations) > FINALISTS and judges > FIRST_USERS:
         first = [tried(params, FIRST_USERS) for params in combinations]
         combinations = [trial.params for trial in sorted(first, key=lambda trial: -trial.ndcg)][:FINALISTS]
     trials = [tried(params, MAX_USERS) for params in combinations]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from features import candidates
+from features.retrievers import fit_behaviour
 from tests.features.planted import TableRetriever, block_history, history_of, self_history
 from tuning import grids
 from tuning.grids import list_ndcg, pick_setting, settings
@@ -63,6 +64,23 @@ def test_pick_setting_single_combination_is_not_tried(grid, monkeypatch):
     history, held_out = planted_split()
     best, trials = pick_setting("ease", [grid], history, held_out, k=5, exclude_seen=True, seed=0)
     assert (best, trials) == (settings([grid])[0], [])
+
+
+@pytest.mark.parametrize(("first_users", "fits"), [(1000, 6), (20, 6 + 4)])
+def test_pick_setting_fits_the_best_again_only_where_there_are_more_users(first_users, fits, monkeypatch):
+    tried = []
+
+    def counted(kind, history, params, **kwargs):
+        tried.append(params["beta"])
+        return fit_behaviour(kind, history, params, **kwargs)
+
+    monkeypatch.setattr(grids, "fit_behaviour", counted)
+    monkeypatch.setattr(grids, "FIRST_USERS", first_users)
+    betas = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    grid = {"beta": betas}
+    _, trials = pick_setting("rp3beta", [grid], *planted_split(), k=5, exclude_seen=True, seed=0)
+    assert len(tried) == fits and tried[:6] == betas
+    assert [trial.params["beta"] for trial in trials] == (tried[6:] or betas)
 
 
 TABLE = TableRetriever("table", np.array([[9, 8, 7, 6, 0], [1, 2, 3, NAN, 4], [5, 4, 3, 2, 1]], np.float32))
