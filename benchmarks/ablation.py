@@ -49,13 +49,6 @@ K = 20
 METRICS = {"ndcg": f"NDCG@{K}", "recall": f"Recall@{K}"}
 # Retrievers that say the same of an item to everybody, or to everybody at one time.
 POPULARITY = ("popularity", "recent_popularity", "local_popularity")
-# Features that say something of an item by itself.
-ITEM_LEVEL = (
-    *(f"{BEHAVIOUR}.{name}" for name in ("log_popularity", "age", "idle")),
-    "*.present",
-    "*.smooth_popularity",
-    "*.component_*",
-)
 # What training queries are added, and how much of it; two of them where torch is.
 AUGMENTATION: dict[str, float] = {"mixing": 0.5, "removal": 0.5}
 if find_spec("torch") and find_spec("safetensors"):
@@ -130,13 +123,21 @@ def feature_variants(config: Config, learned: Sequence[BaseConfig]) -> Iterator[
     if config.components:
         yield Variant("features:components", ("components=0",))
     if any(retriever.kind not in POPULARITY for retriever in retrievers_of(config)):
-        yield Variant(
-            "item_level",
-            (
-                without_kinds(config, POPULARITY),
-                override("exclude_features", [*config.exclude_features, *ITEM_LEVEL]),
-            ),
-        )
+        excluded = override("exclude_features", [*config.exclude_features, *item_level(config)])
+        yield Variant("item_level", (without_kinds(config, POPULARITY), excluded))
+
+
+def item_level(config: Config) -> Iterator[str]:
+    """Yield the features of a config that say something of an item by itself."""
+    yield f"{BEHAVIOUR}.log_popularity"
+    if config.data.columns.time is not None:
+        yield from (f"{BEHAVIOUR}.{name}" for name in ("age", "idle"))
+    if any(modality.table == "items" for modality in config.modalities.values()):
+        yield "*.present"
+        if config.candidates.content:
+            yield "*.smooth_popularity"
+        if config.components:
+            yield "*.component_*"
 
 
 def family_variants(learned: Sequence[BaseConfig]) -> Iterator[Variant]:

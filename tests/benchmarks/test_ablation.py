@@ -14,6 +14,8 @@ import yaml
 
 from features.filling import METHODS
 from modalrank.config import BaseConfig, load_config
+from modalrank.dataset import load_dataset
+from modalrank.training import train
 from tests.modalrank.worlds import make_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,9 +56,27 @@ def test_variant_of_an_example_is_a_config_without_the_one_thing(file, protocol)
     assert not rest["content_retrieval"].candidates.content
     assert rest["reserve"].ensemble.reserve == 0
     assert {rest[f"filling:{method}"].filling for method in METHODS[1:]} == set(METHODS[1:])
-    assert set(ablation.ITEM_LEVEL) <= set(rest["item_level"].exclude_features)
+    timed = whole.data.columns.time is not None
+    assert ("behaviour.age" in rest["item_level"].exclude_features) == timed
     left = {retriever.kind for retriever in rest["item_level"].candidates.retrievers}
     assert left == kinds - set(ablation.POPULARITY)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_run_without_item_level_features_has_none_of_them(timed, tmp_path):
+    world = make_log(tmp_path)
+    if not timed:
+        place = pl.int_range(pl.len()).over("user_id")
+        split = pl.when(place < 2).then(pl.lit("valid")).when(place < 4).then(pl.lit("test"))
+        rows = world.table("interactions.parquet").drop("time")
+        world.rewrite("interactions.parquet", rows.with_columns(split=split.otherwise(pl.lit("train"))))
+        world.configure(data={"columns": {"label": "rating", "split": "split"}}, split={"by": "column"})
+    _, rest = without(world.config)
+    fused = train(load_dataset(rest["item_level"])).stack.bases["fused"]
+    told = {name.partition(".")[2] for name in fused.ranker.feature_names_}
+    assert {"score", "mean", "max"} <= told
+    of_items = {"log_popularity", "age", "idle", "present", "smooth_popularity"}
+    assert not {name for name in told if name in of_items or name.startswith("component")}
 
 
 def test_variant_of_named_bases_names_no_block_that_is_gone(tmp_path):
