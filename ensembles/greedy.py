@@ -48,7 +48,7 @@ class GreedySelection:
         self,
         k: int = 10,
         *,
-        bags: int = 20,
+        bags: int = 10,
         bag_share: float = 0.5,
         rounds: int = 25,
         patience: int = 4,
