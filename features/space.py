@@ -10,7 +10,6 @@ import numpy as np
 from scipy import sparse
 
 from features.encoders.base import Encoded
-from features.errors import DataError
 from features.frame import BoolArray, FloatArray
 from features.item_models import content_knn, directions, unit_rows
 
@@ -44,11 +43,6 @@ class ModalityVectors:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unit", directions(self.vectors, self.present))
-        if self.fitted_centre is not None and len(self.fitted_centre) != self.unit.shape[1]:
-            raise DataError(
-                f"got a centre of {len(self.fitted_centre)} components, expected {self.unit.shape[1]}",
-                fix="train the model again: its directions are those of an earlier version",
-            )
 
     @property
     def filled(self) -> BoolArray:

@@ -38,7 +38,8 @@ class NumericEncoder:
     """
 
     kind: ClassVar[str] = "numeric"
-    version: ClassVar[int] = 1
+    # 2: a single column is compared as an angle (see `features.item_models.directions`).
+    version: ClassVar[int] = 2
 
     columns: Sequence[str] | None = None
     columns_: tuple[str, ...] = field(init=False, repr=False)
