@@ -89,6 +89,10 @@ def _advisory_lock(uri: str, name: str, wait: float) -> Iterator[None]:
         yield
 
 
+# A server that finds the name taken looks it up, and its holder may have let go in between.
+TAKEN = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
+
+
 @contextmanager
 def _registry_lock(client: MlflowClient, name: str, wait: float) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
@@ -100,7 +104,7 @@ def _registry_lock(client: MlflowClient, name: str, wait: float) -> Iterator[Non
             client.create_registered_model(name + SUFFIX, {"owner": owner})
             break
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            if error.error_code not in TAKEN:
                 raise
             if time.monotonic() > deadline:
                 raise _busy(name, _held_by(client, name)) from error
