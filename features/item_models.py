@@ -136,7 +136,7 @@ def content_knn(
     columns of `targets` are made where that is given. The nearest of very many are approximate.
     """
     n = len(vectors)
-    unit = directions(vectors, present)
+    unit = unit_rows(vectors)
     sources = np.flatnonzero(present & known)
     goals = np.flatnonzero(present if targets is None else present & targets)
     size = min(neighbours, len(sources))
@@ -146,17 +146,6 @@ def content_knn(
     keep = cosines > 0
     goal = np.broadcast_to(goals[:, None], source.shape)
     return sparse.csr_array((cosines[keep], (source[keep], goal[keep])), shape=(n, n))
-
-
-def directions(vectors: FloatArray, present: BoolArray) -> FloatArray:
-    """Return rows of length 1 for cosines, zeros where not present.
-
-    A single number x has a sign and no direction, so that (n, 1) vectors become (n, 2) of (x, 1): the cosine
-    is then that of the difference of two angles, and the nearer the numbers the greater it is.
-    """
-    if vectors.shape[1] == 1:
-        vectors = np.column_stack([vectors, present.astype(np.float32)])
-    return unit_rows(vectors)
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from features.encoders.base import Encoded
 from features.frame import BoolArray, FloatArray
-from features.item_models import content_knn, directions, unit_rows
+from features.item_models import content_knn, unit_rows
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class ModalityVectors:
     vectors
         (n, d) float32 as encoded; rows without the modality are zeros.
     unit
-        (n, d) float32 the same rows at length 1, for cosines; (n, 2) where d is 1, see `directions`.
+        (n, d) float32 the same rows at length 1, for cosines.
     present
         (n,) bool: there is a vector.
     graph
         (n, n) cosines of every item to its nearest known items (see `content_knn`), or None.
     fitted_centre
-        Centre of `unit` from before ids were appended, float32, or None where none were.
+        (d,) float32 centre from before ids were appended, or None where none were.
     guessed
         (n,) bool: the vector is a guess (see `features.filling`), or None where none is.
     """
@@ -42,7 +42,7 @@ class ModalityVectors:
     unit: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "unit", directions(self.vectors, self.present))
+        object.__setattr__(self, "unit", unit_rows(self.vectors))
 
     @property
     def filled(self) -> BoolArray:
@@ -69,7 +69,7 @@ class ModalityVectors:
 
     @cached_property
     def centre(self) -> FloatArray:
-        """Float32 mean of the rows of `unit` that are no guesses, appended ids left out."""
+        """(d,) float32 mean of the rows of `unit` that are no guesses, appended ids left out."""
         if self.fitted_centre is not None:
             return self.fitted_centre
         total = self.unit[self.own].sum(axis=0, dtype=np.float64)
@@ -78,7 +78,7 @@ class ModalityVectors:
 
     @property
     def centred(self) -> FloatArray:
-        """Float32 rows of `unit` as directions from the centre; rows without the modality are zeros."""
+        """(n, d) float32 directions from the centre, at length 1; rows without the modality are zeros."""
         return unit_rows(np.where(self.present[:, None], self.unit - self.centre, np.float32(0)))
 
 

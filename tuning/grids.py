@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from features.candidates import top_items, user_batches
+from features.frame import IntArray
 from features.history import History
 from features.retrievers import Retriever, fit_behaviour
 from rankers.metrics import mean_of, ndcg
@@ -71,8 +72,7 @@ def pick_setting(
         )
         return Trial(kind, params, mean_of(values).mean)
 
-    judges = len(np.unique(held_out.users[held_out.is_positive]))
-    if len(combinations) > FINALISTS and judges > FIRST_USERS:
+    if len(combinations) > FINALISTS and len(_judges(held_out)) > FIRST_USERS:
         first = [tried(params, FIRST_USERS) for params in combinations]
         combinations = [trial.params for trial in sorted(first, key=lambda trial: -trial.ndcg)][:FINALISTS]
     trials = [tried(params, MAX_USERS) for params in combinations]
@@ -93,8 +93,7 @@ def list_ndcg(
 
     At most `n_users` users, drawn by `seed`, are looked at.
     """
-    users = np.unique(held_out.users[held_out.is_positive])
-    users = np.sort(np.random.default_rng(seed).permutation(users)[:n_users])
+    users = np.sort(np.random.default_rng(seed).permutation(_judges(held_out))[:n_users])
     values = []
     for batch in user_batches(users, history.n_items):
         scores = retriever.scores(history, batch)
@@ -108,3 +107,8 @@ def list_ndcg(
             ndcg(scores[rows, items].astype(np.float64), truth[rows, items], offsets, k, seed, total)
         )
     return np.concatenate(values)
+
+
+def _judges(held_out: History) -> IntArray:
+    """Return the users with a held-out positive."""
+    return np.unique(held_out.users[held_out.is_positive])

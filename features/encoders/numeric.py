@@ -24,7 +24,11 @@ NORMAL_QUARTILES = 1.349
 
 @dataclass(eq=False)
 class NumericEncoder:
-    """One component a column: (value - median) / (interquartile range / 1.349), clipped at +-50.
+    """A component a column: (value - median) / (interquartile range / 1.349), clipped at +-50; a constant.
+
+    The last component is the root of the number of columns that have values. Vectors are compared by their
+    cosine, for which a single number would be a sign, and what is the median in all columns nothing; beside a
+    constant the nearer two rows of ordinary values are, the greater is their cosine.
 
     Median and quartiles keep a few huge values from flattening all others; a column whose quartiles are
     equal is divided by its standard deviation. Booleans count 0 and 1; dates, datetimes and durations are
@@ -38,7 +42,7 @@ class NumericEncoder:
     """
 
     kind: ClassVar[str] = "numeric"
-    # 2: a single column is compared as an angle (see `features.item_models.directions`).
+    # 2: with the constant.
     version: ClassVar[int] = 2
 
     columns: Sequence[str] | None = None
@@ -50,8 +54,8 @@ class NumericEncoder:
 
     @property
     def width(self) -> int:
-        """Number of components of a vector: the number of columns."""
-        return self.projection_.width
+        """Number of components of a vector: the number of columns, and one."""
+        return self.projection_.width + 1
 
     def fit(self, table: pl.DataFrame, source: Place) -> Self:
         """Learn median and spread; raises DataError for infinite cells and columns of another type."""
@@ -69,7 +73,9 @@ class NumericEncoder:
         present = np.asarray(known.any(axis=1))
         filled = np.where(known, values, center)[present]
         learned = Projection(np.nan_to_num(center), self.projection_.scale)
-        return encode_present(learned, np.nan_to_num(filled), present)
+        scaled = encode_present(learned, np.nan_to_num(filled), present)
+        constant = present * np.sqrt(np.float32((~np.isnan(center)).sum()))
+        return Encoded(np.column_stack([scaled.vectors, constant]), present)
 
     def save(self, folder: Path) -> None:
         """Write parameters and arrays."""

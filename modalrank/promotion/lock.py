@@ -18,10 +18,12 @@ from modalrank.store import SQLITE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
 
 WAIT = 60.0
 PAUSE = 0.2
 SUFFIX = ".lock"
+ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def remove_lock(client: MlflowClient, name: str) -> bool:
     try:
         client.delete_registered_model(name + SUFFIX)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code != ABSENT:
             raise
         return False
     return True
@@ -89,10 +91,6 @@ def _advisory_lock(uri: str, name: str, wait: float) -> Iterator[None]:
         yield
 
 
-# A server that finds the name taken looks it up, and its holder may have let go in between.
-TAKEN = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
-
-
 @contextmanager
 def _registry_lock(client: MlflowClient, name: str, wait: float) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
@@ -104,7 +102,8 @@ def _registry_lock(client: MlflowClient, name: str, wait: float) -> Iterator[Non
             client.create_registered_model(name + SUFFIX, {"owner": owner})
             break
         except MlflowException as error:
-            if error.error_code not in TAKEN:
+            # A server that finds the name taken looks it up, and its holder may have let go in between.
+            if error.error_code not in ("RESOURCE_ALREADY_EXISTS", ABSENT):
                 raise
             if time.monotonic() > deadline:
                 raise _busy(name, _held_by(client, name)) from error
@@ -113,16 +112,25 @@ def _registry_lock(client: MlflowClient, name: str, wait: float) -> Iterator[Non
         yield
     finally:
         # Somebody may have removed the lock, and somebody else taken it.
-        if client.get_registered_model(name + SUFFIX).tags.get("owner") == owner:
+        held = _held(client, name)
+        if held is not None and held.tags.get("owner") == owner:
             remove_lock(client, name)
 
 
-def _held_by(client: MlflowClient, name: str) -> str:
+def _held(client: MlflowClient, name: str) -> RegisteredModel | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        held = client.get_registered_model(name + SUFFIX)
-    except MlflowException:
+        return client.get_registered_model(name + SUFFIX)
+    except MlflowException as error:
+        if error.error_code != ABSENT:
+            raise
+        return None
+
+
+def _held_by(client: MlflowClient, name: str) -> str:
+    held = _held(client, name)
+    if held is None:
         return ""
     age = time.time() - held.creation_timestamp / 1000
     hint = f"modalrank registry unlock {name}"

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 from features import item_models, nearest
-from features.item_models import content_knn, directions, ease, item_knn, keep_strongest, rp3beta, unit_rows
+from features.item_models import content_knn, ease, item_knn, keep_strongest, rp3beta, unit_rows
 from tests.features.planted import liked_of
 
 SHAPES = [(30, 8), (7, 25)]
@@ -251,29 +251,6 @@ def test_content_knn_targets_are_the_only_columns():
 def test_content_knn_nobody_known_has_no_weight():
     vectors, present, _ = random_vectors(10)
     assert content_knn(vectors, present, np.zeros(10, dtype=bool)).nnz == 0
-
-
-def test_directions_of_single_numbers_are_nearer_the_nearer_the_numbers():
-    numbers = np.array([[-3.0], [0.0], [0.5], [2.0], [9.0], [0.0]], dtype=np.float32)
-    present = np.array([True] * 5 + [False])
-    found = directions(numbers, present)
-    assert not found[5].any(), "what is not there has no direction, though 0 has"
-    np.testing.assert_allclose(np.linalg.norm(found[:5], axis=1), 1.0, rtol=1e-6)
-    cosines = found[:5] @ found[:5].T
-    for place in range(5):
-        assert (np.diff(cosines[place, place:]) < 0).all() and (
-            np.diff(cosines[place, : place + 1]) > 0
-        ).all()
-    wide = np.array([[3, 4], [0, 0]], dtype=np.float32)
-    np.testing.assert_array_equal(directions(wide, np.array([True, True])), unit_rows(wide))
-
-
-def test_content_knn_of_single_numbers_finds_the_nearest_numbers():
-    numbers = np.arange(40, dtype=np.float32)[:, None] - 20
-    every = np.ones(40, dtype=bool)
-    got = content_knn(numbers, every, every, neighbours=2).toarray()
-    for place in range(1, 39):
-        assert set(np.flatnonzero(got[:, place])) <= {place - 2, place - 1, place + 1, place + 2}
 
 
 def test_unit_rows_have_length_1_and_zeros_stay():

@@ -151,7 +151,7 @@ def test_fit_all_missing_column_makes_every_row_absent(
         empty = empty.with_columns(pl.all().cast(pl.Null))
     save_encoder(make_encoder(case.kind, case.params).fit(empty, source), tmp_path / "saved")
     encoder = load_encoder(tmp_path / "saved")
-    assert encoder.width == (len(empty.columns) if case.kind == "numeric" else 1)
+    assert encoder.width == (len(empty.columns) + 1 if case.kind == "numeric" else 1)
     for table in (empty, case.table(0)):
         got = encoder.encode(table, source)
         assert got.vectors.shape == (len(table), encoder.width)

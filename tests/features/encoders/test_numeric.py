@@ -9,6 +9,7 @@ import pytest
 
 from features.encoders.numeric import NORMAL_QUARTILES, NumericEncoder
 from features.errors import DataError
+from features.item_models import unit_rows
 
 HERE = Path()
 
@@ -28,7 +29,7 @@ def test_fit_one_huge_value_leaves_the_scale_of_the_others() -> None:
     probe = pl.DataFrame({"x": [-1.0, 0.0, 1.0, 1e12]})
     got = spoilt.encode(probe, HERE).vectors
     np.testing.assert_allclose(got[:3], plain.encode(probe, HERE).vectors[:3], atol=0.02)
-    assert got[3] == 50
+    assert got[3, 0] == 50
 
 
 def test_encode_missing_cell_takes_the_median_and_a_row_of_them_is_absent() -> None:
@@ -45,14 +46,14 @@ def test_encode_column_without_values_in_fit_is_ignored() -> None:
     encoder = NumericEncoder().fit(table, HERE)
     got = encoder.encode(pl.DataFrame({"x": [1.0, None], "y": [7.0, 7.0]}), HERE)
     assert got.present.tolist() == [True, False]
-    assert not got.vectors[:, 1].any()
+    np.testing.assert_array_equal(got.vectors[:, 1:], [[0, 1], [0, 0]])
 
 
 def test_encode_rare_flag_is_not_constant() -> None:
     table = pl.DataFrame({"sold": [False] * 19 + [True]})
     vectors = NumericEncoder().fit(table, HERE).encode(table, HERE).vectors
     assert vectors[-1, 0] > 1
-    assert not vectors[:-1].any()
+    assert not vectors[:-1, 0].any()
 
 
 def test_encode_dates_and_datetimes_are_days() -> None:
@@ -66,6 +67,21 @@ def test_encode_dates_and_datetimes_are_days() -> None:
     for unit in ("ms", "us", "ns"):
         times = as_times.cast(pl.Datetime(unit))
         np.testing.assert_allclose(encoder.encode(times, HERE).vectors, expected, rtol=1e-6)
+
+
+def test_encode_single_numbers_are_more_alike_the_nearer_they_are() -> None:
+    table = pl.DataFrame({"year": [1950, 1990, 1995, 2000, 2020]})
+    unit = unit_rows(NumericEncoder().fit(table, HERE).encode(table, HERE).vectors)
+    cosines = unit @ unit.T
+    for place in range(5):
+        assert (np.diff(cosines[place, place:]) < 0).all()
+        assert (np.diff(cosines[place, : place + 1]) > 0).all()
+
+
+def test_encode_what_is_the_median_everywhere_has_a_direction() -> None:
+    table = pl.DataFrame({"x": [1.0, 2.0, 3.0], "y": [5.0, 6.0, 7.0]})
+    vectors = NumericEncoder().fit(table, HERE).encode(table, HERE).vectors
+    np.testing.assert_allclose(vectors[1], [0, 0, np.sqrt(2)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf")])

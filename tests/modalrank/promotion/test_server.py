@@ -10,7 +10,7 @@ import mlflow
 import pytest
 
 from modalrank.promotion.aliases import CHAMPION, PENDING, PREVIOUS, aliases_of, history, move
-from modalrank.promotion.lock import promotion_lock
+from modalrank.promotion.lock import promotion_lock, remove_lock
 from modalrank.store import URI_VARIABLE
 from tests.modalrank.promotion.conftest import MODEL, whole_round
 from tests.modalrank.promotion.servers import PASSWORD, mlflow_server, postgres, postgres_programs
@@ -78,6 +78,31 @@ def test_a_lock_that_outlives_its_holder_is_told_and_removed(servers, cli, monke
     with promotion_lock(client, servers.tracking, name, wait=0):
         pass
     assert "locked.lock" not in cli("registry", "list")[1]
+
+
+def test_a_lock_that_was_removed_under_its_holder_ends_quietly(servers):
+    client = mlflow.MlflowClient(servers.tracking, servers.tracking)
+    with promotion_lock(client, servers.tracking, "removed", wait=0):
+        assert remove_lock(client, "removed")
+    assert not remove_lock(client, "removed")
+
+
+class Overtaken(mlflow.MlflowClient):
+    """Meets a lock that its holder lets go of while the server looks it up."""
+
+    met = False
+
+    def create_registered_model(self, *args, **kwargs):
+        if not self.met:
+            self.met = True
+            return self.get_registered_model("let go of")
+        return super().create_registered_model(*args, **kwargs)
+
+
+def test_a_lock_that_is_let_go_of_while_it_is_looked_up_is_waited_for(servers):
+    client = Overtaken(servers.tracking, servers.tracking)
+    with promotion_lock(client, servers.tracking, "overtaken", wait=5):
+        assert client.met and client.get_registered_model("overtaken.lock")
 
 
 def test_train_promote_score_and_roll_back_on_a_server(servers, log_result, cli, tmp_path):
