@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from ensembles import Reserve, make_meta
+from modalrank.bundle import Bundle
 from modalrank.scoring import Model, Options, Result, run_job
 from tests.modalrank.worlds import item_ids, user_ids
 
 
 def silent(_: str) -> None:
     """Say nothing."""
+
+
+def with_meta(result, bundle: Bundle, name: str) -> Bundle:
+    """The bundle with all bases of the run under another meta-learner, so that every base has a say."""
+    inner = make_meta("best_single" if name == "reserve" else name, k=5, threads=1).fit(result.test.frame)
+    meta = Reserve(inner, inner, "behaviour", 2, 5) if name == "reserve" else inner
+    stack = replace(result.stack, meta=meta).pruned()
+    return replace(bundle, stack=stack, blocks={base: result.blocks[base] for base in stack.bases})
 
 
 def saved(bundle, folder: Path, name: str) -> Model:

@@ -14,7 +14,7 @@ from modalrank.scoring.staging import only_writer
 from modalrank.scoring_command import bytes_of, score_files
 from modalrank.store import URI_VARIABLE, registry
 from tests.modalrank.conftest import register
-from tests.modalrank.scoring.conftest import content, scores_in, silent
+from tests.modalrank.scoring.conftest import content, saved, scores_in, silent, with_meta
 
 
 @pytest.fixture(autouse=True)
@@ -93,8 +93,11 @@ def test_second_writer_of_an_output_gets_exit_code_5(cli, registered, pairs, tmp
     assert cli(*wanted)[0] == 0
 
 
-def test_quarantine_partitions_and_newer_tables_by_their_names(cli, registered, log_world, tmp_path):
-    """Everything that a night job may be given, in one command."""
+def test_quarantine_partitions_and_newer_tables_by_their_names(
+    cli, log_result, log_bundle, log_world, tmp_path
+):
+    """Everything that a night job may be given, in one command, to a model that reads all modalities."""
+    model = saved(with_meta(log_result, log_bundle, "rank_fusion"), tmp_path / "model", "fusion")
     (tmp_path / "users.csv").write_text("user_id,age\nnewcomer,33\n")
     item = {"item_id": ["fresh"], "title": ["harbour tide"], "vector": [[1.0, 0.5, -0.5, 0.25]]}
     pl.DataFrame(item, schema_overrides={"vector": pl.List(pl.Float32)}).write_parquet(
@@ -107,7 +110,7 @@ def test_quarantine_partitions_and_newer_tables_by_their_names(cli, registered, 
     given = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
     given.write_parquet(tmp_path / "given.parquet")
     wanted = [
-        *("score", "--model", registered.model, "--candidates", tmp_path / "given.parquet", "--json"),
+        *("score", "--model", model.folder, "--candidates", tmp_path / "given.parquet", "--json"),
         *("--items", tmp_path / "items.parquet", "--users-table", tmp_path / "users.csv"),
         *("--interactions", tmp_path / "log.parquet", "--partitions", 7, "--memory", "512MB"),
         *("--on-error", "quarantine", "--out", tmp_path / "out", "--max-errors"),

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensembles import Reserve, TunedFusion, make_meta
+from ensembles import TunedFusion, make_meta
 from features.errors import DataError
-from modalrank.bundle import Bundle
 from modalrank.scoring import (
     Fresh,
     candidates_of,
@@ -22,19 +21,12 @@ from modalrank.scoring import (
     score_users,
     scorer,
 )
+from tests.modalrank.scoring.conftest import with_meta
 from tests.modalrank.worlds import N_COLD, item_ids, user_ids
 
 METAS = ("best_single", "rank_fusion", "linear_stack")
 LOG_METAS = (*METAS, "reserve")
 NEW_ITEM, NEW_USER = "new-item", "new-user"
-
-
-def with_meta(result, bundle: Bundle, name: str) -> Bundle:
-    """The bundle with all bases of the run under another meta-learner, so that every base has a say."""
-    inner = make_meta("best_single" if name == "reserve" else name, k=5, threads=1).fit(result.test.frame)
-    meta = Reserve(inner, inner, "behaviour", 2, 5) if name == "reserve" else inner
-    stack = replace(result.stack, meta=meta).pruned()
-    return replace(bundle, stack=stack, blocks={base: result.blocks[base] for base in stack.bases})
 
 
 @pytest.fixture(scope="module")
