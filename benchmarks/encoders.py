@@ -22,7 +22,7 @@ from ensembles.gate import bootstrap_mean
 from features.builder import FloatArray
 from features.encoders import Source, VectorCache, make_encoder
 from features.history import History
-from features.retrievers import ItemItemRetriever, profile_retriever
+from features.retrievers import content_retrievers
 from features.space import ModalityVectors, place, with_graph
 from modalrank.config import Config, load_config
 from modalrank.dataset import Dataset, load_dataset
@@ -122,17 +122,15 @@ def encoded(dataset: Dataset, entry: Entry, folder: Path, cache: Path) -> tuple[
 def new_item_metrics(history: History, truth: History, modality: ModalityVectors) -> dict[str, FloatArray]:
     """Return NDCG@K and recall@K a user, the new items ranked by their nearest neighbours among the likes.
 
-    A user counts who likes one of the new items in the held-out split; the cosine to the user's profile ranks
-    what no neighbour tells of, and items without the modality come last.
+    A user counts who likes one of the new items in the held-out split; items of which no neighbour tells come
+    last.
     """
     new = np.flatnonzero(history.popularity == 0)
     liked = truth.liked[:, new].toarray() > 0
     users = np.flatnonzero(liked.any(axis=1) & (np.diff(history.liked.indptr) > 0))
     graphed = with_graph(modality, history.popularity > 0, NEIGHBOURS)
-    assert graphed.graph is not None
-    near = ItemItemRetriever("knn", "m", graphed.graph, modality.present).scores(history, users)[:, new]
-    profile = profile_retriever("m", modality).scores(history, users)[:, new]
-    scores = np.nan_to_num(near, nan=0.0) + 1e-3 * np.nan_to_num(profile, nan=-9.0)
+    near = content_retrievers({"m": graphed}, [], history.popularity)[0]
+    scores = np.nan_to_num(near.scores(history, users)[:, new], nan=-1.0)
     lots = np.random.default_rng(0).permutation(len(new))
     order = np.lexsort((np.broadcast_to(lots, scores.shape), -scores))[:, :K]
     hits = np.take_along_axis(liked[users], order, axis=1)

@@ -38,7 +38,7 @@ def _mixed(modality: ModalityVectors, rng: np.random.Generator) -> ModalityVecto
     own = rng.beta(BETA, BETA, size=(len(partner), 1)).astype(np.float32)
     own = np.where((partner >= 0)[:, None], np.maximum(own, 1.0 - own), np.float32(1))
     vectors = own * modality.vectors + (1 - own) * modality.vectors[partner]
-    return replace(modality, vectors=vectors.astype(np.float32), fitted_centre=modality.centre)
+    return replace(modality, vectors=vectors.astype(np.float32), terms=None)
 
 
 def _random_neighbours(graph: sparse.csr_array, rng: np.random.Generator) -> IntArray:

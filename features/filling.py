@@ -15,8 +15,8 @@ import numpy as np
 from scipy import sparse
 
 from features.frame import BoolArray, FloatArray
-from features.item_models import content_knn, item_knn
-from features.space import ModalityVectors, Space
+from features.item_models import item_knn
+from features.space import ModalityVectors, Space, nearest_items
 
 Method = Literal["none", "neighbour_mean", "pagerank", "ridge", "cca"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -105,8 +105,7 @@ def _neighbourhoods(
     """Return (n_items, n_items) shares of the known neighbours of each target; a row sums to 1 or 0."""
     n = len(known)
     graphs = [
-        content_knn(other.vectors, other.own, known, neighbours=NEIGHBOURS, targets=targets)
-        for other in others.values()
+        nearest_items(other, known & other.own, NEIGHBOURS, targets & other.own) for other in others.values()
     ]
     if liked.nnz:
         graphs.append(item_knn(liked, neighbours=NEIGHBOURS))

@@ -122,7 +122,7 @@ def ease(
 
 
 def content_knn(
-    vectors: FloatArray,
+    vectors: FloatArray | sparse.csr_array,
     present: BoolArray,
     known: BoolArray,
     *,
@@ -133,10 +133,11 @@ def content_knn(
 
     Column j holds the `neighbours` nearest items to j among those that are present and `known` (items a
     user can have in the history), so that an item appended later changes no column but its own. Only the
-    columns of `targets` are made where that is given. The nearest of very many are approximate.
+    columns of `targets` are made where that is given. The nearest of very many are approximate. Sparse
+    vectors have length 1.
     """
-    n = len(vectors)
-    unit = unit_rows(vectors)
+    n = len(present)
+    unit = vectors if isinstance(vectors, sparse.csr_array) else unit_rows(vectors)
     sources = np.flatnonzero(present & known)
     goals = np.flatnonzero(present if targets is None else present & targets)
     size = min(neighbours, len(sources))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from features.frame import FloatArray, IntArray
@@ -14,13 +15,15 @@ MIN_PROBES, MAX_PROBES = 8, 128
 CLUSTER_SEED = 1
 
 
-def nearest(unit: FloatArray, sources: IntArray, goals: IntArray, size: int) -> tuple[IntArray, FloatArray]:
+def nearest(
+    unit: FloatArray | sparse.csr_array, sources: IntArray, goals: IntArray, size: int
+) -> tuple[IntArray, FloatArray]:
     """Return the `size` sources nearest to every goal, never the goal itself, and the cosines to them.
 
     Parameters
     ----------
     unit
-        (n, d) float32 rows of length 1.
+        (n, d) float32 rows of length 1, sparse where they are terms.
     sources, goals
         (n_sources,) and (n_goals,) int64 rows, ascending.
 
@@ -29,6 +32,8 @@ def nearest(unit: FloatArray, sources: IntArray, goals: IntArray, size: int) -> 
     tuple
         (n_goals, size) int64 rows in no order and float32 cosines, -inf where there is no further source.
     """
+    if sparse.issparse(unit):
+        return nearest_by_terms(unit, sources, goals, size)
     if len(sources) * len(goals) > EXACT_ITEMS**2:
         return approximately_nearest(unit, sources, goals, size)
     return exactly_nearest(unit, sources, goals, size)
@@ -49,6 +54,33 @@ def exactly_nearest(
         found[block] = sources[best]
         cosines[block] = np.take_along_axis(similarity, best, axis=1)
     return found, cosines
+
+
+def nearest_by_terms(
+    unit: sparse.csr_array, sources: IntArray, goals: IntArray, size: int
+) -> tuple[IntArray, FloatArray]:
+    """Compare sparse rows of which the sources have no negative entry, by the terms that they share.
+
+    The terms that the most sources share, which tell the least, are left out of the cosines where the sources
+    share more than EXACT_ITEMS^2 pairs of them.
+    """
+    from sparse_dot_topn import sp_matmul_topn
+
+    known = unit[sources]
+    pairs = np.bincount(known.indices, minlength=unit.shape[1]).astype(np.float64) ** 2
+    rarest = np.argsort(pairs, kind="stable")
+    kept = np.zeros(len(pairs), dtype=np.float32)
+    kept[rarest[np.cumsum(pairs[rarest]) <= EXACT_ITEMS**2]] = 1
+    weighed = sparse.csr_array(known @ sparse.diags_array(kept))
+    weighed.eliminate_zeros()
+    # One more, since a goal that is a source finds itself.
+    strongest = sp_matmul_topn(sparse.csr_matrix(unit[goals]), sparse.csr_matrix(weighed.T), top_n=size + 1)
+    shape, counts = (len(goals), size + 1), np.diff(strongest.indptr)
+    filled = np.arange(size + 1) < counts[:, None]
+    places = np.zeros(shape, dtype=np.int64)
+    cosines = np.full(shape, -np.inf, dtype=np.float32)
+    places[filled], cosines[filled] = strongest.indices, strongest.data
+    return _without_goals(sources[places], cosines, goals, size)
 
 
 def approximately_nearest(
@@ -72,8 +104,14 @@ def approximately_nearest(
         index.add(candidates)
         # One more, since a goal that is a source finds itself.
         cosines, places = index.search(np.ascontiguousarray(unit[goals]), size + 1)
-    found = np.where(places >= 0, sources[places], -1)
-    usable = (found >= 0) & (found != goals[:, None])
-    best = np.argsort(~usable, axis=1, kind="stable")[:, :size]
-    values = np.where(usable, cosines, np.float32(-np.inf))
+    cosines = np.where(places >= 0, cosines, np.float32(-np.inf))
+    return _without_goals(sources[np.maximum(places, 0)], cosines, goals, size)
+
+
+def _without_goals(
+    found: IntArray, cosines: FloatArray, goals: IntArray, size: int
+) -> tuple[IntArray, FloatArray]:
+    """Keep `size` of the (n_goals, size + 1) found rows, of which a goal itself is none."""
+    values = np.where(found == goals[:, None], np.float32(-np.inf), cosines)
+    best = np.argsort(-values, axis=1, kind="stable")[:, :size]
     return np.take_along_axis(found, best, axis=1), np.take_along_axis(values, best, axis=1)

@@ -65,7 +65,7 @@ def gone_from(presence: Mapping[str, BoolArray], order: IntArray, rate: float) -
 def without_vectors(model: FeatureModel, gone: Gone, neighbours: int) -> FeatureModel:
     """Return the model that there would be had the item table lacked these vectors.
 
-    What was learned before stays: behaviour, encoders, and the centre of a modality. Presence, the graph of
+    What was learned before stays: behaviour and encoders. Presence, the graph of
     neighbours (`neighbours` an item) and all that is made of these are made anew of the vectors left.
 
     Parameters

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -28,17 +27,18 @@ class ModalityVectors:
         (n,) bool: there is a vector.
     graph
         (n, n) cosines of every item to its nearest known items (see `content_knn`), or None.
-    fitted_centre
-        (d,) float32 centre from before ids were appended, or None where none were.
     guessed
         (n,) bool: the vector is a guess (see `features.filling`), or None where none is.
+    terms
+        (n, n_terms) float32 rows of length 1, of which `vectors` are a projection (see `Encoded`), or None.
+        Rows without entries have no more than their vector.
     """
 
     vectors: FloatArray
     present: BoolArray
     graph: sparse.csr_array | None = None
-    fitted_centre: FloatArray | None = field(default=None, repr=False)
     guessed: BoolArray | None = field(default=None, repr=False)
+    terms: sparse.csr_array | None = field(default=None, repr=False)
     unit: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,25 +61,12 @@ class ModalityVectors:
         return replace(self, vectors=filled, present=self.own | guessed, guessed=guessed)
 
     def without(self, gone: BoolArray) -> ModalityVectors:
-        """Return the modality without some (n,) rows; its centre, which was learned before, stays."""
+        """Return the modality without some (n,) rows."""
         vectors = np.where(gone[:, None], np.float32(0), self.vectors)
         guessed = None if self.guessed is None else self.guessed & ~gone
         left = self.present & ~gone
-        return replace(self, vectors=vectors, present=left, guessed=guessed, fitted_centre=self.centre)
-
-    @cached_property
-    def centre(self) -> FloatArray:
-        """(d,) float32 mean of the rows of `unit` that are no guesses, appended ids left out."""
-        if self.fitted_centre is not None:
-            return self.fitted_centre
-        total = self.unit[self.own].sum(axis=0, dtype=np.float64)
-        mean: FloatArray = (total / max(int(self.own.sum()), 1)).astype(np.float32)
-        return mean
-
-    @property
-    def centred(self) -> FloatArray:
-        """(n, d) float32 directions from the centre, at length 1; rows without the modality are zeros."""
-        return unit_rows(np.where(self.present[:, None], self.unit - self.centre, np.float32(0)))
+        terms = None if self.terms is None else _rows_kept(self.terms, left)
+        return replace(self, vectors=vectors, present=left, guessed=guessed, terms=terms)
 
 
 Space = Mapping[str, ModalityVectors]
@@ -91,7 +78,22 @@ def place(encoded: Encoded, codes: np.ndarray, size: int) -> ModalityVectors:
     present = np.zeros(size, dtype=bool)
     vectors[codes] = np.where(encoded.present[:, None], encoded.vectors, 0.0)
     present[codes] = encoded.present
-    return ModalityVectors(vectors, present)
+    return ModalityVectors(vectors, present, terms=_placed(encoded, codes, size))
+
+
+def _placed(encoded: Encoded, codes: np.ndarray, size: int) -> sparse.csr_array | None:
+    if encoded.terms is None:
+        return None
+    entries = _rows_kept(encoded.terms, encoded.present).tocoo()
+    shape = (size, entries.shape[1])
+    return sparse.csr_array((entries.data, (codes[entries.row], entries.col)), shape=shape)
+
+
+def _rows_kept(rows: sparse.csr_array, kept: BoolArray) -> sparse.csr_array:
+    counts = np.diff(rows.indptr)
+    entries = np.repeat(kept, counts)
+    ends = np.concatenate([[0], np.cumsum(np.where(kept, counts, 0))])
+    return sparse.csr_array((rows.data[entries], rows.indices[entries], ends), shape=rows.shape)
 
 
 def extended(
@@ -111,19 +113,46 @@ def extended(
     if modality.guessed is not None or guessed is not None:
         added_guesses = np.zeros(len(new.present), dtype=bool) if guessed is None else guessed
         guessed = np.concatenate([modality.filled, added_guesses])
+    grown = ModalityVectors(
+        vectors,
+        present,
+        guessed=guessed,
+        terms=None if modality.terms is None else _appended(modality.terms, new),
+    )
     if modality.graph is None:
-        return ModalityVectors(vectors, present, fitted_centre=modality.centre, guessed=guessed)
+        return grown
     n = len(present)
     sources = np.concatenate([known, np.zeros(n - n_old, dtype=bool)])
     targets = present & (np.arange(n) >= n_old)
-    added = content_knn(vectors, present, sources, neighbours=neighbours, targets=targets).tocoo()
+    added = nearest_items(grown, sources, neighbours, targets).tocoo()
     old = modality.graph.tocoo()
     row, col = np.concatenate([old.row, added.row]), np.concatenate([old.col, added.col])
     graph = sparse.csr_array((np.concatenate([old.data, added.data]), (row, col)), shape=(n, n))
-    return ModalityVectors(vectors, present, graph, modality.centre, guessed)
+    return replace(grown, graph=graph)
 
 
 def with_graph(modality: ModalityVectors, known: BoolArray, neighbours: int) -> ModalityVectors:
     """Add the nearest-neighbour graph over the items that are `known`."""
-    graph = content_knn(modality.vectors, modality.present, known, neighbours=neighbours)
-    return replace(modality, graph=graph)
+    return replace(modality, graph=nearest_items(modality, known, neighbours, modality.present))
+
+
+def nearest_items(
+    modality: ModalityVectors, known: BoolArray, neighbours: int, targets: BoolArray
+) -> sparse.csr_array:
+    """Return (n, n) cosines of the targets to their nearest known items, by terms where they have any."""
+    present = modality.present
+    if modality.terms is None:
+        return content_knn(modality.vectors, present, known, neighbours=neighbours, targets=targets)
+    told = np.diff(modality.terms.indptr) > 0
+    by_terms = content_knn(modality.terms, told, known, neighbours=neighbours, targets=targets)
+    others = targets & ~told
+    if not others.any():
+        return by_terms
+    by_vectors = content_knn(modality.vectors, present, known, neighbours=neighbours, targets=others)
+    return sparse.csr_array(by_terms + by_vectors)
+
+
+def _appended(terms: sparse.csr_array, new: Encoded) -> sparse.csr_array:
+    nothing = sparse.csr_array((len(new.present), terms.shape[1]), dtype=np.float32)
+    added = nothing if new.terms is None else _rows_kept(new.terms, new.present)
+    return sparse.csr_array(sparse.vstack([terms, added]))

@@ -24,7 +24,7 @@ from features.space import ModalityVectors, Space
 from modalrank.config import Config, dump_config, parse_config
 from modalrank.drift import Reference
 
-LAYOUT = 2
+LAYOUT = 3
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
 LIBRARIES = ("catboost", "implicit", "lightgbm", "numpy", "polars", "scikit-learn", "scipy", "xgboost")
@@ -214,19 +214,35 @@ def _save_modality(path: Path, modality: ModalityVectors) -> None:
     if modality.guessed is not None:
         arrays["guessed"] = modality.guessed
     if modality.graph is not None:
-        graph = modality.graph
-        arrays |= {"data": graph.data, "indices": graph.indices, "indptr": graph.indptr}
+        arrays |= _parts_of("graph", modality.graph)
+    if modality.terms is not None:
+        arrays |= _parts_of("terms", modality.terms)
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def _load_modality(path: Path) -> ModalityVectors:
     with np.load(path, allow_pickle=False) as arrays:
-        n = len(arrays["present"])
-        graph = None
-        if "indptr" in arrays:
-            graph = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
         guessed = arrays["guessed"] if "guessed" in arrays else None
-        return ModalityVectors(arrays["vectors"], arrays["present"], graph, guessed=guessed)
+        return ModalityVectors(
+            arrays["vectors"],
+            arrays["present"],
+            _sparse_of("graph", arrays),
+            guessed=guessed,
+            terms=_sparse_of("terms", arrays),
+        )
+
+
+def _parts_of(name: str, rows: sparse.csr_array) -> dict[str, np.ndarray]:
+    shape = np.array(rows.shape)
+    parts = {"data": rows.data, "indices": rows.indices, "indptr": rows.indptr, "shape": shape}
+    return {f"{name}_{part}": values for part, values in parts.items()}
+
+
+def _sparse_of(name: str, arrays: Mapping[str, np.ndarray]) -> sparse.csr_array | None:
+    if f"{name}_shape" not in arrays:
+        return None
+    data, indices, indptr = (arrays[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
+    return sparse.csr_array((data, indices, indptr), shape=tuple(arrays[f"{name}_shape"]))
 
 
 def _load_reference(path: Path) -> Reference | None:

@@ -288,7 +288,7 @@ class Config(_Strict):
         names = [base.name for base in bases]
         if len(set(names)) != len(names):
             raise ValueError("bases: every name may occur once")
-        taken = {*BEHAVIOUR_KINDS, *LADDER, *(f"{name}_profile" for name in self.modalities)}
+        taken = {*BEHAVIOUR_KINDS, *LADDER, *(f"{name}_neighbours" for name in self.modalities)}
         taken |= {f"{kind}_{CONTENT}" for kind in BEHAVIOUR_KINDS} | {f"{CONTENT}_knn"}
         for name in names:
             if name in taken or not NAME.fullmatch(name):

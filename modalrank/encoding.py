@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -60,7 +61,9 @@ def fit_encoders(dataset: Dataset, progress: Callable[[str], None]) -> Encodings
             encoded = encode_as(result.encoders[str(config.modalities[name].space)], columns, source)
         bad += source.bad
         result.users[name] = place(encoded, index.codes(table["id"]), len(index))
-    return result._replace(bad=tuple(bad))
+    # Only items have neighbours to find by their terms.
+    users = {name: replace(modality, terms=None) for name, modality in result.users.items()}
+    return result._replace(users=users, bad=tuple(bad))
 
 
 def encode_rows(

@@ -17,7 +17,7 @@ from features.encoders.projection import Matrix, absent, leading_directions
 from features.encoders.storage import read_array, read_json, write_array, write_json
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import csr_array, csr_matrix
 
 SHORTEST = 1e-6
 """A projected row below this length (of 1 before the projection) is rounding noise."""
@@ -96,7 +96,7 @@ class TermSpace:
         present = lengths > SHORTEST
         unit = projected / np.where(present, lengths, 1.0)[:, None]
         unit[~present] = 0.0
-        return Encoded(unit.astype(np.float32), present)
+        return Encoded(unit.astype(np.float32), present, None if self.directions is None else _rows(weighted))
 
     def _weighted(self, counts: csr_matrix[np.float64]) -> csr_matrix[np.float64]:
         """Return (1 + log count) * idf in rows of unit length (Manning et al., 2008, section 6.4)."""
@@ -144,7 +144,14 @@ def unique_documents(values: Sequence[str]) -> tuple[list[str], NDArray[np.intp]
 
 def take(encoded: Encoded, rows: NDArray[np.intp]) -> Encoded:
     """Return the encoded rows at these positions."""
-    return Encoded(encoded.vectors[rows], encoded.present[rows])
+    terms = None if encoded.terms is None else encoded.terms[rows]
+    return Encoded(encoded.vectors[rows], encoded.present[rows], terms)
+
+
+def _rows(weighted: csr_matrix[np.float64]) -> csr_array:
+    from scipy.sparse import csr_array
+
+    return csr_array(weighted.astype(np.float32))
 
 
 def _count(

@@ -13,7 +13,7 @@ from features.retrievers.kinds import (
     load_retriever,
 )
 from features.retrievers.popularity import LocalPopularityRetriever, PopularityRetriever
-from features.retrievers.projection import ProjectionRetriever, profile_retriever
+from features.retrievers.projection import ProjectionRetriever
 from features.retrievers.propagation import PropagatedRetriever, propagated
 from features.retrievers.user_knn import UserKnnRetriever
 
@@ -35,6 +35,5 @@ __all__ = [
     "content_retrievers",
     "fit_behaviour",
     "load_retriever",
-    "profile_retriever",
     "propagated",
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
 
 from features.frame import BoolArray, FloatArray
 from features.retrievers.base import Retriever
 from features.retrievers.item_item import ItemItemRetriever
-from features.retrievers.projection import profile_retriever
 from features.retrievers.propagation import propagated
 from features.space import Space
 
@@ -23,7 +23,7 @@ BELOW = 10
 def content_retrievers(
     items: Space, behaviour: Sequence[Retriever], degree: FloatArray
 ) -> tuple[Retriever, ...]:
-    """Return one profile a modality, the nearest neighbours in all, and behaviour carried along them.
+    """Return the nearest neighbours in each modality and in all, and behaviour carried along the latter.
 
     Parameters
     ----------
@@ -34,14 +34,30 @@ def content_retrievers(
     degree
         (n_items,) float32 likes of each item in the history that they were fitted on.
     """
-    graphed = {name: modality for name, modality in items.items() if modality.graph is not None}
-    if not graphed:
+    known = degree > 0
+    each = [
+        ItemItemRetriever(f"{name}_neighbours", name, balanced(modality.graph, known), modality.present)
+        for name, modality in items.items()
+        if modality.graph is not None
+    ]
+    if not each:
         return ()
-    profiles = [profile_retriever(name, modality) for name, modality in graphed.items()]
-    graphs = [modality.graph for modality in graphed.values() if modality.graph is not None]
-    joint = sum(graphs[1:], start=graphs[0])
-    present: BoolArray = np.any([modality.present for modality in graphed.values()], axis=0)
+    joint = sum((one.weights for one in each[1:]), start=each[0].weights)
+    present: BoolArray = np.any([one.known for one in each], axis=0)
     nearest = ItemItemRetriever(f"{CONTENT}_knn", CONTENT, joint, present)
     fitted = {retriever.name: retriever for retriever in behaviour}
     carried = [fitted[name] for name in CARRIED if name in fitted][:1]
-    return (*profiles, nearest, *(propagated(model, CONTENT, joint, degree, BELOW) for model in carried))
+    return (*each, nearest, *(propagated(model, CONTENT, joint, degree, BELOW) for model in carried))
+
+
+def balanced(graph: sparse.csr_array, known: BoolArray) -> sparse.csr_array:
+    """Scale a graph so that the weights to a known item that has neighbours sum to 1 on average.
+
+    Cosines of different modalities have different sizes: those of any two pictures may be .9, that of the
+    texts of a film and its sequel .3. Unscaled, the modality that tells the least drowns the others.
+    """
+    sums = np.asarray(graph.sum(axis=0), dtype=np.float64).ravel()
+    counted = known & (sums > 0)
+    if not counted.any():
+        return graph
+    return sparse.csr_array(graph * np.float32(1.0 / sums[counted].mean()))

@@ -12,7 +12,6 @@ from features.frame import BoolArray, FloatArray, IntArray
 from features.history import History
 from features.retrievers.base import load_model, padded, save_model, without_opinion
 from features.retrievers.products import exact_products, on_grid
-from features.space import ModalityVectors
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,3 @@ class ProjectionRetriever:
         meta, arrays = load_model(folder)
         projections = arrays["source"], arrays["target"], arrays["known"]
         return cls(meta["name"], meta["block"], *projections, meta["likes_power"])
-
-
-def profile_retriever(name: str, modality: ModalityVectors) -> ProjectionRetriever:
-    """Return the mean cosine of an item to the user's liked items in a modality, about its centre."""
-    centred = modality.centred
-    return ProjectionRetriever(f"{name}_profile", name, centred, centred, modality.present, likes_power=1.0)

@@ -122,7 +122,7 @@ def _grown(
     known = bundle.model.history.popularity > 0
     neighbours = bundle.config.candidates.content_neighbours
     return {
-        name: extended(modality, Encoded(new.vectors, new.present), known, neighbours, new.guessed)
+        name: extended(modality, Encoded(new.vectors, new.present, new.terms), known, neighbours, new.guessed)
         for name, modality in space.items()
         for new in (added[name],)
     }
@@ -138,7 +138,6 @@ def _guessed(bundle: Bundle, space: Space, added: Space) -> dict[str, ModalityVe
         name: ModalityVectors(
             np.concatenate([old.vectors, added[name].vectors]),
             np.concatenate([old.present, added[name].present]),
-            fitted_centre=old.centre,
             guessed=np.concatenate([old.filled, np.zeros(n_new, dtype=bool)]),
         )
         for name, old in space.items()
@@ -149,7 +148,12 @@ def _guessed(bundle: Bundle, space: Space, added: Space) -> dict[str, ModalityVe
         both, liked, settings.filling, sources=~is_new, targets=is_new, fixed=settings.categories
     )
     return {
-        name: ModalityVectors(each.vectors[n_old:], each.present[n_old:], guessed=each.filled[n_old:])
+        name: replace(
+            added[name],
+            vectors=each.vectors[n_old:],
+            present=each.present[n_old:],
+            guessed=each.filled[n_old:],
+        )
         for name, each in guesses.items()
     }
 

@@ -104,8 +104,6 @@ def test_without_vectors_equals_never_having_had_them(names, graphs):
         name: ModalityVectors(
             np.where(gone[name][:, None], 0, m.vectors).astype(np.float32) if name in gone else m.vectors,
             m.present & ~gone[name] if name in gone else m.present,
-            # What was learned of the richer table before stays.
-            fitted_centre=m.centre,
         )
         for name, m in full().items()
     }
@@ -130,7 +128,6 @@ def test_removed_vector_tells_nothing_whatever_it_was():
     other["text"] = ModalityVectors(
         np.where(gone[:, None], -7 * other["text"].vectors + 3, other["text"].vectors),
         other["text"].present,
-        fitted_centre=one["text"].centre,
     )
     queries, items = np.repeat(np.arange(6), N), np.tile(np.arange(N), 6)
     features = [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from features.encoders.base import Encoded
 from features.item_models import content_knn
@@ -105,3 +106,50 @@ def test_extended_without_graph_stays_without(n_new):
     grown = extended(random_modality(), Encoded(new.vectors[:n_new], new.present[:n_new]), known_items(), 4)
     assert grown.graph is None
     np.testing.assert_array_equal(grown.vectors, np.vstack([random_modality().vectors, new.vectors[:n_new]]))
+
+
+def worded() -> ModalityVectors:
+    """By their vectors item 0 is like 1 and 2 like 3, by their terms 0 is like 2; 3 has a vector alone."""
+    vectors = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], dtype=np.float32)
+    terms = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0, 0]], dtype=np.float32)
+    return ModalityVectors(vectors, np.ones(4, dtype=bool), terms=sparse.csr_array(terms))
+
+
+def test_place_terms_go_to_the_codes_of_their_rows_and_those_of_absent_rows_nowhere():
+    terms = sparse.csr_array(np.array([[0, 1], [1, 0], [0.6, 0.8]], dtype=np.float32))
+    encoded = Encoded(np.ones((3, 1), np.float32), np.array([True, False, True]), terms)
+    placed = place(encoded, np.array([3, 0, 1]), 4).terms
+    np.testing.assert_allclose(placed.toarray(), [[0, 0], [0.6, 0.8], [0, 0], [0, 1]], rtol=1e-6)
+
+
+def test_with_graph_terms_tell_the_neighbours_and_vectors_those_of_rows_without():
+    graph = with_graph(worded(), np.ones(4, dtype=bool), 1).graph.toarray()
+    np.testing.assert_allclose(graph[:, 0], [0, 0, 0.6, 0], rtol=1e-6)
+    np.testing.assert_allclose(graph[:, 1], [0, 0, 0.8, 0], rtol=1e-6)
+    assert np.flatnonzero(graph[:, 3]).tolist() == [2]
+
+
+def test_without_items_lose_their_terms_too():
+    left = worded().without(np.array([False, False, True, False]))
+    np.testing.assert_array_equal(left.terms.toarray()[2], 0)
+    np.testing.assert_array_equal(left.terms.toarray()[:2], worded().terms.toarray()[:2])
+    assert not with_graph(left, np.ones(4, dtype=bool), 1).graph.toarray()[:, :2].any()
+
+
+def test_extended_new_terms_find_neighbours_as_they_would_have_had_from_the_start():
+    new = sparse.csr_array(np.array([[0, 1, 0], [0, 0, 0]], dtype=np.float32))
+    added = Encoded(np.ones((2, 2), np.float32), np.array([True, False]), new)
+    grown = extended(with_graph(worded(), np.ones(4, dtype=bool), 1), added, np.ones(4, dtype=bool), 1)
+    graph = grown.graph.toarray()
+    np.testing.assert_array_equal(
+        graph[:4, :4], with_graph(worded(), np.ones(4, dtype=bool), 1).graph.toarray()
+    )
+    np.testing.assert_allclose(graph[:, 4], [0, 1, 0, 0, 0, 0], rtol=1e-6)
+    assert not graph[:, 5].any()
+    assert grown.terms.shape == (6, 3)
+
+
+def test_extended_item_without_terms_finds_neighbours_by_its_vector():
+    added = Encoded(np.array([[0, 1]], np.float32), np.array([True]))
+    grown = extended(with_graph(worded(), np.ones(4, dtype=bool), 1), added, np.ones(4, dtype=bool), 1)
+    np.testing.assert_allclose(grown.graph.toarray()[:, 4], [0, 0, 1, 0, 0], rtol=1e-6)

@@ -56,13 +56,13 @@ def test_retrievers_come_first_as_they_are(log):
     assert [base.name for base in bases.bases[:6]] == [
         "popularity",
         "item_knn",
-        "taste_profile",
-        "title_profile",
+        "taste_neighbours",
+        "title_neighbours",
         "content_knn",
         "item_knn_content",
     ]
     knn = fit_base(bases.bases[2], frame, 0)
-    column = frame.features[:, frame.feature_names.index("taste_profile.score")]
+    column = frame.features[:, frame.feature_names.index("taste_neighbours.score")]
     np.testing.assert_array_equal(knn.score(frame), column.astype(np.float64))
 
 
@@ -70,8 +70,8 @@ def test_single_bases_need_their_modality_and_the_others_none(log):
     bases = base_set(*log)
     assert bases.modality == {
         "item_knn": "behaviour",
-        "taste_profile": "taste",
-        "title_profile": "title",
+        "taste_neighbours": "taste",
+        "title_neighbours": "title",
         "behaviour": "behaviour",
         "taste": "taste",
         "title": "title",

@@ -70,6 +70,9 @@ def test_loaded_bundle_is_the_same_model(log_bundle, log_folder):
         np.testing.assert_array_equal(loaded.model.items[name].vectors, modality.vectors)
         np.testing.assert_array_equal(loaded.model.items[name].present, modality.present)
         assert (loaded.model.items[name].graph != modality.graph).nnz == 0
+    terms = loaded.model.items["title"].terms
+    assert (terms != log_bundle.model.items["title"].terms).nnz == 0 and terms.nnz
+    assert loaded.model.items["taste"].terms is None
 
 
 def test_loaded_encoder_encodes_as_the_one_that_was_saved(log_bundle, log_folder, log_world):

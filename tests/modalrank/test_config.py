@@ -112,8 +112,8 @@ def test_value_of_the_wrong_type_or_range_is_refused_with_its_key(raw, words):
         ({"bases": [{"name": "ease_content", "family": "linear"}]}, "bases: 'ease_content' is taken"),
         ({"data": {"items": "i.csv"}, "modalities": {"content": VECTOR}}, "must not be named 'content'"),
         (
-            {**WITH_ITEMS, "bases": [{"name": "image_profile", "family": "linear"}]},
-            "'image_profile' is taken",
+            {**WITH_ITEMS, "bases": [{"name": "image_neighbours", "family": "linear"}]},
+            "'image_neighbours' is taken",
         ),
         (
             {**WITH_ITEMS, "bases": [{"name": "b", "family": "linear"}] * 2},

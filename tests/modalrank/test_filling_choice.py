@@ -8,7 +8,8 @@ import pytest
 
 from features.filling import METHODS, filled
 from features.history import History
-from features.retrievers import profile_retriever
+from features.retrievers import content_retrievers
+from features.space import with_graph
 from modalrank import filling_choice
 from modalrank.bundle import Bundle
 from modalrank.config import load_config
@@ -77,7 +78,7 @@ def test_saved_model_guesses_for_new_items_as_the_one_in_memory(guessing, log_wo
     guessing.save(tmp_path / "bundle")
     loaded = Bundle.load(tmp_path / "bundle")
     for name, modality in guessing.model.items.items():
-        np.testing.assert_array_equal(loaded.model.items[name].centre, modality.centre)
+        np.testing.assert_array_equal(loaded.model.items[name].filled, modality.filled)
     new = (
         log_world.table("items.parquet")
         .head(2)
@@ -111,7 +112,9 @@ def test_items_without_a_vector_are_ranked_by_the_guess() -> None:
     lacking = ~items["image"].present
     aucs = []
     for space in (items, filled(items, NOBODY, "ridge", sources=EVERYTHING)):
-        scores = profile_retriever("image", space["image"]).scores(past, np.arange(60))[:, lacking]
+        image = with_graph(space["image"], past.popularity > 0, neighbours=50)
+        near = content_retrievers({"image": image}, [], past.popularity)[0]
+        scores = near.scores(past, np.arange(60))[:, lacking]
         truth = liked[:, lacking]
         aucs.append(np.nan if np.isnan(scores).all() else _auc(scores, truth))
     assert np.isnan(aucs[0]) and aucs[1] > 0.8

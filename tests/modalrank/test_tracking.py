@@ -85,7 +85,7 @@ def test_run_has_metrics_of_test_validation_slices_and_sources(registered, clien
     metrics = client.get_run(registered.record.run_id).data.metrics
     assert metrics["test.ndcg_at_5"] == pytest.approx(log_result.metrics["ndcg@5"].mean)
     by_name = {standing.name: standing.valid.mean for standing in log_result.standings}
-    assert metrics["valid.single.taste_profile"] == pytest.approx(by_name["taste_profile"])
+    assert metrics["valid.single.taste_neighbours"] == pytest.approx(by_name["taste_neighbours"])
     assert metrics["valid.meta.best_single"] == pytest.approx(by_name["best_single"])
     assert metrics["ceiling.union"] == pytest.approx(log_result.ceilings["union"])
     # Another test may have measured the robustness of this model, which its run holds too.

@@ -22,7 +22,14 @@ from modalrank.training import Stages, TrainResult, train
 from tests.modalrank.form_parts import form_of, only, rows_of
 from tests.modalrank.worlds import item_ids
 
-RETRIEVERS = {"popularity", "item_knn", "taste_profile", "title_profile", "content_knn", "item_knn_content"}
+RETRIEVERS = {
+    "popularity",
+    "item_knn",
+    "taste_neighbours",
+    "title_neighbours",
+    "content_knn",
+    "item_knn_content",
+}
 BASES = RETRIEVERS | {"taste", "fused", "linear"}
 LADDER = ["best_single", "rank_fusion", "linear_stack"]
 
@@ -46,7 +53,7 @@ def test_standings_and_metrics_are_of_the_held_out_scores(log_result):
 
 def test_taste_is_planted_and_popularity_is_not(log_result):
     by_name = {standing.name: standing.valid.mean for standing in log_result.standings}
-    assert by_name["taste_profile"] > 2 * by_name["popularity"]
+    assert by_name["taste_neighbours"] > 2 * by_name["popularity"]
 
 
 def test_words_are_planted_and_found_almost_perfectly(judged_result):

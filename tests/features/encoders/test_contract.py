@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from features.encoders import Encoded, Encoder, encoder_digest, load_encoder, make_encoder, save_encoder
 from features.encoders.source import Place
+from features.encoders.terms import take
 from features.errors import DataError
 from tests.features.encoders.conftest import MISSING, N_ROWS, Case
 
@@ -38,6 +40,9 @@ def digest(encoder: Encoder, folder: Path) -> str:
 def assert_same_bits(got: Encoded, expected: Encoded) -> None:
     np.testing.assert_array_equal(got.present, expected.present)
     assert got.vectors.tobytes() == expected.vectors.tobytes()
+    assert (got.terms is None) == (expected.terms is None)
+    if got.terms is not None and expected.terms is not None:
+        assert got.terms.toarray().tobytes() == expected.terms.toarray().tobytes()
 
 
 def test_vectors_any_encoder_are_finite_float32_of_its_width(encoder: Encoder, encoded: Encoded) -> None:
@@ -108,8 +113,13 @@ def test_encode_any_order_and_chunks_gives_the_same_bits(
 ) -> None:
     table = case.table(0)[order]
     parts = [encoder.encode(table[start : start + chunk], source) for start in range(0, N_ROWS, chunk)]
-    got = Encoded(np.concatenate([p.vectors for p in parts]), np.concatenate([p.present for p in parts]))
-    assert_same_bits(got, Encoded(encoded.vectors[order], encoded.present[order]))
+    terms = [p.terms for p in parts if p.terms is not None]
+    got = Encoded(
+        np.concatenate([p.vectors for p in parts]),
+        np.concatenate([p.present for p in parts]),
+        sparse.csr_array(sparse.vstack(terms)) if terms else None,
+    )
+    assert_same_bits(got, take(encoded, np.array(order)))
 
 
 def test_encode_single_rows_gives_the_same_bits(
@@ -117,7 +127,7 @@ def test_encode_single_rows_gives_the_same_bits(
 ) -> None:
     for row in range(N_ROWS):
         got = encoder.encode(case.table(0)[row : row + 1], source)
-        assert_same_bits(got, Encoded(encoded.vectors[row : row + 1], encoded.present[row : row + 1]))
+        assert_same_bits(got, take(encoded, np.array([row])))
 
 
 def test_encode_other_columns_around_are_ignored(

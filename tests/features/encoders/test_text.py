@@ -165,3 +165,35 @@ def test_load_encoder_of_before_characters_reads_words_only(tmp_path: Path) -> N
     (tmp_path / "saved" / "state.json").write_text(json.dumps(state))
     got = load_encoder(tmp_path / "saved").encode(table, HERE)
     assert got.vectors.tobytes() == old.encode(table, HERE).vectors.tobytes()
+
+
+def test_encode_terms_are_what_the_vectors_are_a_projection_of(stories: pl.DataFrame) -> None:
+    encoder = TextEncoder(dim=3).fit(stories, Path())
+    encoded = encoder.encode(stories, Path())
+    terms = encoded.terms
+    assert terms is not None and terms.dtype == np.float32
+    np.testing.assert_allclose(np.square(terms.toarray()).sum(axis=1)[encoded.present], 1, rtol=1e-5)
+    projected = terms.toarray() @ encoder.terms_.directions
+    projected /= np.linalg.norm(projected, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoded.vectors[encoded.present], projected[encoded.present], atol=1e-5)
+
+
+def test_encode_few_terms_are_the_vectors_themselves(stories: pl.DataFrame) -> None:
+    assert TextEncoder(dim=10_000).fit(stories, Path()).encode(stories, Path()).terms is None
+
+
+def test_encode_terms_find_the_sequel_that_a_projection_loses_sight_of() -> None:
+    """Texts of four common words each; those of a series share a name that no other text has."""
+    rng = np.random.default_rng(0)
+    common = [f"word{number}" for number in range(60)]
+    texts = [" ".join(rng.choice(common, 4, replace=False)) for _ in range(300)]
+    texts = [f"{text} name{number // 2} saga{number // 2}" for number, text in enumerate(texts)]
+    table = pl.DataFrame({"text": texts})
+    encoded = TextEncoder(dim=8).fit(table, Path()).encode(table, Path())
+
+    def found(cosines: np.ndarray) -> float:
+        np.fill_diagonal(cosines, -1)
+        return float(np.mean(cosines.argmax(axis=1) == np.arange(300) ^ 1))
+
+    assert found((encoded.terms @ encoded.terms.T).toarray()) > 0.95
+    assert found(encoded.vectors @ encoded.vectors.T) < 0.5

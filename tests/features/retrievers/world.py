@@ -11,10 +11,9 @@ import pytest
 from features.history import History
 from features.retrievers import (
     BEHAVIOUR_KINDS,
-    ItemItemRetriever,
     Retriever,
+    content_retrievers,
     fit_behaviour,
-    profile_retriever,
     propagated,
 )
 from features.space import ModalityVectors, with_graph
@@ -33,12 +32,7 @@ PARAMS: dict[str, dict[str, float]] = {
 }
 
 
-def neighbour_retriever(name: str, modality: ModalityVectors) -> ItemItemRetriever:
-    """The nearest neighbours of one modality, as those of all are made."""
-    return ItemItemRetriever(f"{name}_knn", name, modality.graph, modality.present)
-
-
-CONTENT = {"content": neighbour_retriever, "profile": profile_retriever}
+CONTENT = {"neighbours": 0, "content": 1}
 CARRIED = {"propagated_ease": "ease", "propagated_als": "als"}
 KINDS = (*BEHAVIOUR_KINDS, *CONTENT, *CARRIED)
 IMPERSONAL = ("popularity", "recent_popularity", "local_popularity")
@@ -72,7 +66,7 @@ def fit(kind: str, of: History, seed: int = 0) -> Retriever:
         inner, graph = fit(CARRIED[kind], of, seed), modality().graph
         return propagated(inner, "text", graph, of.popularity, below=FEW)
     if kind in CONTENT:
-        return CONTENT[kind]("text", modality())
+        return content_retrievers({"text": modality()}, [], of.popularity)[CONTENT[kind]]
     return fit_behaviour(kind, of, PARAMS.get(kind, {}), seed=seed)
 
 

@@ -12,7 +12,7 @@ from ensembles import make_meta
 from features.errors import DataError
 from features.removal import without_vectors
 from features.retrievers import BEHAVIOUR, content_retrievers
-from features.space import ModalityVectors, place, with_graph
+from features.space import place, with_graph
 from modalrank.dataset import load_dataset
 from modalrank.encoding import encode_rows
 from modalrank.forms import make_form
@@ -67,10 +67,9 @@ def never_had(bundle, world, gone):
     rows = emptied(world.table("items.parquet"), gone).rename({"item_id": "id"}).with_row_index("row", 1)
     encoded = encode_rows(bundle.config, bundle.encoders, "items", rows, world.folder / "items.parquet")
     items = {}
-    for name, old in model.items.items():
+    for name in model.items:
         new = place(encoded[name], np.arange(N_ITEMS), N_ITEMS)
-        learned = ModalityVectors(new.vectors, new.present, fitted_centre=old.centre)
-        items[name] = with_graph(learned, model.history.popularity > 0, NEIGHBOURS)
+        items[name] = with_graph(new, model.history.popularity > 0, NEIGHBOURS)
     behaviour = [retriever for retriever in model.retrievers if retriever.block == BEHAVIOUR]
     content = content_retrievers(items, behaviour, model.history.popularity)
     return replace(bundle, model=replace(model, items=items, retrievers=(*behaviour, *content)))

@@ -186,14 +186,14 @@ def test_modalities_used_are_present_and_read(log_result, log_bundles, log_world
 
 
 def test_modality_that_no_base_reads_is_not_used(log_result, log_bundle):
-    only_taste = {"taste_profile": log_result.stack.bases["taste_profile"]}
-    modality = {"taste_profile": "taste"}
+    only_taste = {"taste_neighbours": log_result.stack.bases["taste_neighbours"]}
+    modality = {"taste_neighbours": "taste"}
     everything = log_result.test.frame
-    column = everything.scores[:, [everything.bases.index("taste_profile")]]
-    frame = replace(everything, scores=column, bases=("taste_profile",), base_modality=modality)
+    column = everything.scores[:, [everything.bases.index("taste_neighbours")]]
+    frame = replace(everything, scores=column, bases=("taste_neighbours",), base_modality=modality)
     meta = make_meta("best_single", k=5).fit(frame)
     stack = replace(log_result.stack, bases=only_taste, base_modality=modality, meta=meta)
-    bundle = replace(log_bundle, stack=stack, blocks={"taste_profile": ("taste",)})
+    bundle = replace(log_bundle, stack=stack, blocks={"taste_neighbours": ("taste",)})
     pairs = pl.DataFrame({"query": ["u03"] * 3, "item": ["i05", "i06", "i07"]})
     assert scored(bundle, pairs)["modalities_used"].to_list() == ["none", "taste", "taste"]
 
