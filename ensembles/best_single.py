@@ -8,7 +8,14 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembles.meta import check_trainable, mean_ndcg, place_unknown_last, read_state, scores_of, write_state
+from ensembles.meta import (
+    base_quality,
+    check_trainable,
+    place_unknown_last,
+    read_state,
+    scores_of,
+    write_state,
+)
 from ensembles.meta_features import list_ranks
 from ensembles.score_frame import ScoreFrame
 
@@ -38,12 +45,11 @@ class BestSingle:
     def fit(self, oof: ScoreFrame) -> Self:
         """Measure every base and order them; equal bases keep the order of the frame."""
         check_trainable(oof)
-        quality = [mean_ndcg(column, oof, self.k, self.seed) for column in oof.scores.T]
-        ordered = np.argsort(-np.array(quality), kind="stable")
+        self.quality_ = base_quality(oof, self.k, self.seed)
+        ordered = np.argsort(-np.array(list(self.quality_.values())), kind="stable")
         covered = np.logical_or.accumulate(~np.isnan(oof.scores[:, ordered]), axis=1).all(axis=0)
         n_needed = int(np.argmax(covered)) + 1 if covered.any() else len(ordered)
         self.bases_ = tuple(oof.bases[i] for i in ordered[:n_needed])
-        self.quality_ = dict(zip(oof.bases, quality, strict=True))
         return self
 
     def score(self, frame: ScoreFrame) -> NDArray[np.float64]:

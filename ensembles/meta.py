@@ -135,6 +135,14 @@ def mean_ndcg(scores: ScoreArray, frame: ScoreFrame, k: int, seed: int) -> float
     return float((values[counted] * weights[counted]).sum()) / total if total > 0 else 0.0
 
 
+def base_quality(frame: ScoreFrame, k: int, seed: int) -> dict[str, float]:
+    """Return the mean NDCG@k of every base, a missing opinion ranked last."""
+    return {
+        base: mean_ndcg(column, frame, k, seed)
+        for base, column in zip(frame.bases, frame.scores.T, strict=True)
+    }
+
+
 def write_state(folder: Path, kind: str, state: Mapping[str, object]) -> None:
     """Write `meta.json`, which names the kind of meta-learner and holds what it learned."""
     text = json.dumps({"kind": kind, **state}, indent=2, allow_nan=False)

@@ -17,6 +17,8 @@ from modalrank.config import Config
 from modalrank.evaluation import Scored, Values
 from rankers.metrics import rank_order
 
+# Bases that say which new items come first: few positives are new, and one base would be best by luck.
+VOTES = 5
 # Places are kept for these shares of the users, the most active ones.
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05)
 # Share of NDCG@k and of recall@k that places for new items may cost, and how sure of that one has to be:
@@ -66,7 +68,7 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
     among_new = frame.take_rows(is_new)
     if not len(teaching_queries(among_new)):
         return None
-    newcomers = make_meta("best_single", k=k, seed=config.seed, threads=config.threads).fit(among_new)
+    newcomers = make_meta("rank_fusion", k=k, seed=config.seed, params={"best": VOTES}).fit(among_new)
     is_new &= known_to(newcomers, frame)
     places = Places.ordered(frame, is_new, scores, newcomers.score(frame.take_rows(is_new)))
 
