@@ -266,7 +266,7 @@ def rung_of(result: TrainResult) -> str:
     """Return the rung that the gate chose, its base if there is one, and whether places are kept."""
     meta, kept = result.stack.meta, ""
     if result.chosen == "reserve":
-        kept, meta = f", {meta.slots} places kept", meta.inner
+        kept, meta = ", places kept", meta.inner
     used = meta.bases_used()
     base = f" ({used[0]})" if meta.name == "best_single" or len(used) == 1 else ""
     return f"{meta.name}{base}{kept}"

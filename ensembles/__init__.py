@@ -18,6 +18,7 @@ from ensembles.gate import Interval, Step, bootstrap_mean, climb, paired_bootstr
 from ensembles.greedy import GreedySelection
 from ensembles.lambdamart import LambdaMART
 from ensembles.linear_stack import LinearStack
+from ensembles.mean_score import MeanScore
 from ensembles.meta import MetaLearner, read_state
 from ensembles.meta_features import normalised_features
 from ensembles.reserve import Reserve
@@ -37,6 +38,7 @@ __all__ = [
     "Interval",
     "LambdaMART",
     "LinearStack",
+    "MeanScore",
     "MetaLearner",
     "RankFusion",
     "Reserve",
@@ -70,8 +72,8 @@ _KINDS: Mapping[str, type[Any]] = {
     )
 }
 LADDER: tuple[str, ...] = tuple(_KINDS)
-# What wraps another meta-learner, and so is made of one instead of by name.
-_WRAPPERS: Mapping[str, type[Any]] = {Reserve.name: Reserve}
+# What is no rung of its own: places for new items, and what says who gets them.
+_PARTS: Mapping[str, type[Any]] = {Reserve.name: Reserve, MeanScore.name: MeanScore}
 
 
 def make_meta(
@@ -119,7 +121,7 @@ def make_meta(
 def load_meta(folder: Path) -> MetaLearner:
     """Read a saved meta-learner of any kind; raises DataError if the folder holds none."""
     kind = read_state(folder)["kind"]
-    kinds = {**_KINDS, **_WRAPPERS}
+    kinds = {**_KINDS, **_PARTS}
     if kind not in kinds:
         raise DataError(
             f"got meta-learner {kind!r}, expected one of {', '.join(LADDER)}",

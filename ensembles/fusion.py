@@ -8,14 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ensembles.meta import (
-    base_quality,
-    check_trainable,
-    place_unknown_last,
-    read_state,
-    scores_of,
-    write_state,
-)
+from ensembles.meta import check_trainable, place_unknown_last, read_state, scores_of, write_state
 from ensembles.meta_features import list_ranks
 from ensembles.score_frame import ScoreFrame
 from features.per_query import weighted_sum
@@ -29,36 +22,22 @@ class RankFusion:
     `ensembles.meta_features.list_ranks`): an absent modality is then neither a penalty, as with a plain sum,
     nor a reward, as first of two would be. Where every base ranks every candidate the order is Cormack's.
 
-    Parameters
-    ----------
-    best
-        Only so many of the bases with the best NDCG@k out of fold vote; None for all. Where few queries tell
-        which base is best, the mean of a few is the safer choice.
-
     Attributes
     ----------
     bases_
-        The bases that vote, in the order of their quality where only some do.
+        The bases that vote: all of `fit`.
     """
 
     name: ClassVar[str] = "rank_fusion"
     settings_only: ClassVar[bool] = True
 
-    def __init__(
-        self, k: int = 10, *, constant: float = 60.0, best: int | None = None, seed: int = 0
-    ) -> None:
-        self.k = k
+    def __init__(self, *, constant: float = 60.0) -> None:
         self.constant = constant
-        self.best = best
-        self.seed = seed
 
     def fit(self, oof: ScoreFrame) -> Self:
-        """Remember the bases that vote; equal ones keep the order of the frame."""
+        """Remember the bases."""
         check_trainable(oof)
         self.bases_ = oof.bases
-        if self.best is not None:
-            quality = base_quality(oof, self.k, self.seed)
-            self.bases_ = tuple(sorted(quality, key=lambda base: -quality[base])[: self.best])
         return self
 
     def score(self, frame: ScoreFrame) -> NDArray[np.float64]:
@@ -70,18 +49,17 @@ class RankFusion:
         return place_unknown_last(mean, frame.offsets)
 
     def bases_used(self) -> tuple[str, ...]:
-        """Return the bases that vote."""
+        """Return all bases of `fit`."""
         return self.bases_
 
     def save(self, folder: Path) -> None:
         """Write `meta.json`."""
-        params = {"k": self.k, "constant": self.constant, "best": self.best, "seed": self.seed}
-        write_state(folder, self.name, {"params": params, "bases": self.bases_})
+        write_state(folder, self.name, {"constant": self.constant, "bases": self.bases_})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         state = read_state(folder, cls.name)
-        meta = cls(**state["params"])
+        meta = cls(constant=state["constant"])
         meta.bases_ = tuple(state["bases"])
         return meta

@@ -12,7 +12,6 @@ import numpy as np
 
 from ensembles.meta import MetaLearner, read_state, scores_of, write_state
 from ensembles.score_frame import ScoreFrame
-from features.errors import DataError
 from features.frame import BoolArray, IntArray
 from features.per_query import ScoreArray, rows_by_size
 
@@ -23,16 +22,17 @@ class Reserve:
     """Another meta-learner, with some of the last of the first k places for items that nobody has met.
 
     An item without an interaction has no behaviour to speak for it, so that a list ordered by expected hits
-    alone never shows it, and it stays without an interaction. The last `slots` of the first `k` places of
-    active users are kept for such items; those that already are among the first `k` count. Who has met much
-    has met most of what is popular: there, places for new items cost the least and find the most.
+    alone never shows it, and it stays without an interaction. The last `slots` of the first `k` places are
+    kept for such items as `newcomers` scores high enough; those that already are among the first `k` count.
+    A user whom no new item suits keeps the list as it is.
 
     Parameters
     ----------
     inner
         The fitted meta-learner that orders everything.
     newcomers
-        The fitted meta-learner that says which of the new items come first.
+        The fitted meta-learner that says which of the new items come first, and by scores that compare
+        between queries whether one is good enough.
     modality
         The modality whose absence makes an item new: behaviour.
     told_by
@@ -40,9 +40,8 @@ class Reserve:
         opinion of a base that `newcomers` reads: without either nothing speaks for it.
     slots, k
         Most places that are kept, of the first k.
-    activity, active_from
-        Column of the context that tells how active a user is, and the least value for which places are
-        kept; None for everybody.
+    least
+        The lowest score of a new item for which a place is kept.
     """
 
     name: ClassVar[str] = "reserve"
@@ -57,8 +56,7 @@ class Reserve:
         k: int,
         *,
         told_by: Sequence[str] = (),
-        activity: str | None = None,
-        active_from: float = 0.0,
+        least: float = -np.inf,
     ) -> None:
         self.inner = inner
         self.newcomers = newcomers
@@ -66,8 +64,7 @@ class Reserve:
         self.told_by = tuple(told_by)
         self.slots = slots
         self.k = k
-        self.activity = activity
-        self.active_from = active_from
+        self.least = least
 
     def fit(self, oof: ScoreFrame) -> Self:
         """Fit the inner meta-learner."""
@@ -76,11 +73,10 @@ class Reserve:
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) scores: minus the place in the list, from 1."""
-        is_new = new_rows(frame, self.modality, self.told_by) & known_to(self.newcomers, frame)
-        newcomers = self.newcomers.score(frame.take_rows(is_new))
-        places = Places.ordered(frame, is_new, self.inner.score(frame), newcomers)
-        active = activity_of(frame, self.activity) >= self.active_from
-        return places.with_reserve(np.where(active, self.slots, 0), self.k)
+        merit = merit_of(frame, self.newcomers, new_rows(frame, self.modality, self.told_by))
+        return Places.ordered(frame, self.inner.score(frame), merit, self.least).with_reserve(
+            self.slots, self.k
+        )
 
     def bases_used(self) -> tuple[str, ...]:
         """Return what both meta-learners read."""
@@ -89,7 +85,8 @@ class Reserve:
     def save(self, folder: Path) -> None:
         """Write `meta.json` and a folder for each of the two meta-learners."""
         state = {"modality": self.modality, "told_by": self.told_by, "slots": self.slots, "k": self.k}
-        state |= {"activity": self.activity, "active_from": self.active_from}
+        # JSON has no infinity.
+        state |= {"least": self.least if np.isfinite(self.least) else None}
         write_state(folder, self.name, state)
         for name, meta in ((INNER, self.inner), (NEWCOMERS, self.newcomers)):
             (folder / name).mkdir()
@@ -101,7 +98,8 @@ class Reserve:
         from ensembles import load_meta
 
         state = {key: value for key, value in read_state(folder, cls.name).items() if key != "kind"}
-        return cls(load_meta(folder / INNER), load_meta(folder / NEWCOMERS), **state)
+        least = -np.inf if state["least"] is None else state["least"]
+        return cls(load_meta(folder / INNER), load_meta(folder / NEWCOMERS), **{**state, "least": least})
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Places:
     order
         (n_rows,) rows of every query, best first; where new items stand, they stand in their own order.
     new
-        (n_rows,) bool along `order`: nobody has met the item.
+        (n_rows,) bool along `order`: nobody has met the item, and it may have a place.
     """
 
     offsets: IntArray
@@ -123,20 +121,20 @@ class Places:
     new: BoolArray
 
     @classmethod
-    def ordered(
-        cls, frame: ScoreFrame, is_new: BoolArray, scores: ScoreArray, newcomers: ScoreArray
-    ) -> Places:
-        """Order by the (n_rows,) scores, and the new rows, on their places, by scores of their own."""
+    def ordered(cls, frame: ScoreFrame, scores: ScoreArray, merit: ScoreArray, least: float) -> Places:
+        """Order by the (n_rows,) scores, and rows of at least that merit, on their places, by merit.
+
+        (n_rows,) merit is NaN where a row is not new.
+        """
+        is_new = merit >= least
         order = _best_first(scores, frame.offsets)
         new = is_new[order]
-        merit = np.full(len(order), -np.inf)
-        merit[is_new] = newcomers
-        by_merit = _best_first(merit, frame.offsets)
+        by_merit = _best_first(np.where(is_new, merit, -np.inf), frame.offsets)
         order[new] = by_merit[is_new[by_merit]]
         return cls(frame.offsets, order, new)
 
-    def with_reserve(self, slots: IntArray, k: int) -> ScoreArray:
-        """Return (n_rows,) minus the place in the list after (n_queries,) slots have been given away.
+    def with_reserve(self, slots: int, k: int) -> ScoreArray:
+        """Return (n_rows,) minus the place in the list after so many slots of a query have been given away.
 
         Where a list has fewer new items the others keep the places.
         """
@@ -144,8 +142,8 @@ class Places:
         position = np.arange(len(self.order))
         so_far = np.concatenate([[0], np.cumsum(self.new)])
         number = so_far[:-1] - so_far[start]
-        reserved = np.flatnonzero(self.new & (number < slots[query]))
-        held = np.bincount(query[reserved], minlength=len(slots))[query]
+        reserved = np.flatnonzero(self.new & (number < slots))
+        held = np.bincount(query[reserved], minlength=len(self.offsets) - 1)[query]
         # Both sequences grow within a query, so that the smaller of the two gives every item its own place.
         latest = start + np.maximum(k - held, 0) + number
         final = np.empty(len(self.order), dtype=np.int64)
@@ -177,19 +175,12 @@ def known_to(meta: MetaLearner, frame: ScoreFrame) -> BoolArray:
     return known
 
 
-def activity_of(frame: ScoreFrame, column: str | None) -> ScoreArray:
-    """(n_queries,) activity of the users, 0 without a column; DataError if it is not in the context."""
-    if column is None:
-        return np.zeros(frame.n_queries)
-    if column not in frame.context_names:
-        raise DataError(
-            f"got the context {', '.join(frame.context_names)}, expected also {column}",
-            fix="score with the features that the model was trained with",
-        )
-    values = np.zeros(frame.n_queries)
-    filled = frame.group_sizes > 0
-    values[filled] = frame.context[frame.offsets[:-1][filled], frame.context_names.index(column)]
-    return values
+def merit_of(frame: ScoreFrame, newcomers: MetaLearner, is_new: BoolArray) -> ScoreArray:
+    """(n_rows,) scores of the new rows of which `newcomers` knows something, NaN elsewhere."""
+    known = is_new & known_to(newcomers, frame)
+    merit = np.full(len(known), np.nan)
+    merit[known] = newcomers.score(frame.take_rows(known))
+    return merit
 
 
 def _best_first(scores: ScoreArray, offsets: IntArray) -> IntArray:

@@ -47,13 +47,3 @@ def test_rank_fusion_first_of_few_is_not_first_of_all() -> None:
 def test_rank_fusion_constant_is_a_parameter() -> None:
     frame = from_lists([[[4.0], [3.0], [2.0], [1.0]]], labels=LABELS)
     np.testing.assert_allclose(RankFusion(constant=0.0).fit(frame).score(frame), [1, 1 / 2, 1 / 3, 1 / 4])
-
-
-def test_rank_fusion_of_the_best_leaves_the_others_out() -> None:
-    frame = complementary(30, 0, noise_base=True)
-    every = RankFusion().fit(frame)
-    assert every.bases_ == frame.bases
-    best = RankFusion(k=5, best=2).fit(frame)
-    assert set(best.bases_used()) == {"text", "image"}
-    without = RankFusion().fit(complementary(30, 0))
-    np.testing.assert_allclose(best.score(frame), without.score(complementary(30, 0)), rtol=1e-12)

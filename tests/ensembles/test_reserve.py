@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensembles import BestSingle, load_meta
-from ensembles.reserve import Places, Reserve, activity_of, new_rows
+from ensembles import BestSingle, MeanScore, load_meta
+from ensembles.reserve import Places, Reserve, new_rows
 from ensembles.score_frame import ScoreFrame
-from features.errors import DataError
 from tests.ensembles.planted import from_lists
 
 
@@ -25,9 +24,9 @@ def lists(scores: list[list[float]], new: list[list[int]]) -> ScoreFrame:
 
 def ranked(frame: ScoreFrame, slots: int, k: int) -> list[list[int]]:
     """Rows of each query, best first."""
-    is_new, scores = new_rows(frame, "behaviour"), frame.scores[:, 0]
-    places = Places.ordered(frame, is_new, scores, scores[is_new])
-    return by_query(frame, places.with_reserve(np.full(frame.n_queries, slots), k))
+    scores = frame.scores[:, 0]
+    merit = np.where(new_rows(frame, "behaviour"), scores, np.nan)
+    return by_query(frame, Places.ordered(frame, scores, merit, -np.inf).with_reserve(slots, k))
 
 
 def by_query(frame: ScoreFrame, final: np.ndarray) -> list[list[int]]:
@@ -69,16 +68,22 @@ def test_reserve_keeps_its_promise_and_all_other_order(seed: int, slots: int, k:
 
 
 def two_opinions() -> ScoreFrame:
-    """Two users, the second of whom is active; the bases disagree about the two new items at the end."""
+    """Two users; the bases disagree about the two new items at the end, which suit the second user better."""
     rows = [[4.0, 0.0], [3.0, 0.0], [2.0, 1.0], [1.0, 2.0]]
-    frame = from_lists([rows, rows], labels=[[1, 0, 0, 0], [1, 0, 0, 0]])
+    better = [[4.0, 0.0], [3.0, 0.0], [2.0, 3.0], [1.0, 4.0]]
+    frame = from_lists([rows, better], labels=[[1, 0, 0, 0], [1, 0, 0, 0]])
     return replace(
         frame,
         modalities=("behaviour",),
         present=np.array([[True], [True], [False], [False]] * 2),
-        context_names=("activity",),
-        context=np.repeat([[1.0], [5.0]], 4, axis=0).astype(np.float32),
     )
+
+
+def by_score(frame: ScoreFrame, base: int) -> MeanScore:
+    """The scores of one base as they are."""
+    meta = MeanScore(best=1)
+    meta.bases_, meta.centre_, meta.scale_ = (frame.bases[base],), np.zeros(1), np.ones(1)
+    return meta
 
 
 def chooser(frame: ScoreFrame, base: int) -> BestSingle:
@@ -87,17 +92,20 @@ def chooser(frame: ScoreFrame, base: int) -> BestSingle:
     return BestSingle(2).fit(replace(frame, labels=labels))
 
 
-def test_newcomers_order_new_items_and_active_users_alone_get_places(tmp_path: Path) -> None:
+def test_newcomers_order_new_items_and_those_that_suit_alone_get_places(tmp_path: Path) -> None:
     frame = two_opinions()
-    inner, newcomers = chooser(frame, 0), chooser(frame, 1)
+    inner, newcomers = chooser(frame, 0), by_score(frame, 1)
     assert inner.bases_used() != newcomers.bases_used()
     everybody = Reserve(inner, newcomers, "behaviour", 1, 2)
     assert by_query(frame, everybody.score(frame)) == [[0, 3, 1, 2]] * 2
-    active = Reserve(inner, newcomers, "behaviour", 1, 2, activity="activity", active_from=5.0)
-    assert by_query(frame, active.score(frame)) == [[0, 1, 3, 2], [0, 3, 1, 2]]
-    assert set(active.bases_used()) == set(frame.bases)
-    active.save(tmp_path)
-    np.testing.assert_array_equal(load_meta(tmp_path).score(frame), active.score(frame))
+    good = Reserve(inner, newcomers, "behaviour", 1, 2, least=3.5)
+    assert by_query(frame, good.score(frame)) == [[0, 1, 2, 3], [0, 3, 1, 2]]
+    assert set(good.bases_used()) == set(frame.bases)
+    for number, reserve in enumerate((good, everybody)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        reserve.save(folder)
+        np.testing.assert_array_equal(load_meta(folder).score(frame), reserve.score(frame))
 
 
 def test_new_items_of_which_nothing_is_known_get_no_place(tmp_path: Path) -> None:
@@ -125,11 +133,6 @@ def test_new_items_without_the_opinion_that_orders_them_get_no_place() -> None:
     assert by_query(silent, reserve.score(silent)) == [[0, 1, 2, 3]] * 2, "the first of them is third anyway"
     one = Reserve(inner, newcomers, "behaviour", 1, 2)
     assert by_query(silent, one.score(silent)) == [[0, 2, 1, 3]] * 2
-
-
-def test_reserve_says_which_activity_it_misses() -> None:
-    with pytest.raises(DataError, match="expected also clicks"):
-        activity_of(two_opinions(), "clicks")
 
 
 def test_reserve_equal_scores_earn_nothing_by_their_row() -> None:

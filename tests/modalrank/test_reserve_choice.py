@@ -13,7 +13,7 @@ from ensembles.score_frame import ScoreFrame
 from modalrank.config import Config
 from modalrank.evaluation import Scored
 from modalrank.ladder import Ladder, fit_ladder
-from modalrank.reserve_choice import ACTIVITY, MOST_COST
+from modalrank.reserve_choice import MOST_COST
 from tests.ensembles.planted import from_lists
 
 K = 3
@@ -77,14 +77,14 @@ def test_places_may_cost_little_of_recall_too(both: int, chosen: str) -> None:
     assert lost - gained < MOST_COST * 130, "it is recall that refuses"
 
 
-def test_only_the_active_get_places_where_the_others_would_pay_too_much() -> None:
-    # Active users like the new item, the others what it would displace.
+def test_only_those_whom_new_items_suit_get_places_where_the_others_would_pay_too_much() -> None:
+    # Six users like the new item, which scores higher for them; the others like what it would displace.
     frame = with_new([[0, 4]] * 6 + [[0, 1, 2]] * 24, [0, 0, 0, 0, 1, 1])
-    activity = np.repeat([5.0] * 6 + [1.0] * 24, 6)[:, None].astype(np.float32)
-    frame = replace(frame, context=activity, context_names=(ACTIVITY,))
+    scores = frame.scores.copy()
+    scores[: 6 * 6] += 10.0
+    frame = replace(frame, scores=scores)
     ladder = reserved(frame)
     meta = ladder.metas["reserve"]
-    assert (meta.activity, meta.active_from) == (ACTIVITY, 5.0)
     served = meta.score(frame)
     for a, b in pairwise(frame.offsets):
         np.testing.assert_array_equal(np.argsort(-served[a:b]), np.argsort(-ladder.scores["reserve"][a:b]))

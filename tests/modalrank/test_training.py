@@ -9,7 +9,7 @@ import pytest
 
 from ensembles import oof
 from ensembles.meta import mean_ndcg
-from ensembles.reserve import activity_of
+from ensembles.reserve import merit_of, new_rows
 from ensembles.stack import Stack
 from features.errors import DataError
 from modalrank import reserve_choice, training
@@ -17,7 +17,6 @@ from modalrank.bases import base_set
 from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.evaluation import Scored
-from modalrank.reserve_choice import ACTIVITY
 from modalrank.training import Stages, TrainResult, train
 from tests.modalrank.form_parts import form_of, only, rows_of
 from tests.modalrank.worlds import item_ids
@@ -178,9 +177,11 @@ def test_places_for_new_items_are_part_of_the_stack(own_log, monkeypatch, tmp_pa
     shown = [
         (new[a:b][np.argsort(-scores[a:b])][:5].sum(), new[a:b].sum()) for a, b in pairwise(frame.offsets)
     ]
-    slots, active = result.stack.meta.slots, activity_of(frame, ACTIVITY) >= result.stack.meta.active_from
-    assert slots in (1, 2) and active.any()
-    assert all(in_list >= min(slots, there) for (in_list, there), at in zip(shown, active, strict=True) if at)
+    meta = result.stack.meta
+    merit = merit_of(frame, meta.newcomers, new_rows(frame, "behaviour", meta.told_by))
+    good = np.add.reduceat(merit >= meta.least, frame.offsets[:-1])
+    assert meta.slots == 2 and good.any()
+    assert all(seen >= min(2, enough) for (seen, _), enough in zip(shown, good, strict=True))
     result.stack.pruned().save(tmp_path)
     np.testing.assert_array_equal(Stack.load(tmp_path).meta.score(frame), scores)
 
