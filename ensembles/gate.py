@@ -100,10 +100,12 @@ def climb(
 ) -> tuple[str, list[Step]]:
     """Choose among candidates, simplest first, by their (n_queries,) values on held-out queries.
 
-    The first is chosen to begin with; each of the others takes its place only if the lower bound of the
-    paired difference is above 0. One candidate that is no better is accepted in (1 - level) / 2 of the
-    cases, so m of them in at most m times that. Below `min_queries` paired values nothing is accepted,
-    because the bootstrap's bounds are too narrow there.
+    The first is chosen to begin with. Each of the others takes the place of the chosen one if the lower bound
+    of the paired difference to it is above 0, or if it is better on average and the lower bound of its
+    difference to the first is above 0: of two that are surely better than the first, the mean decides, or the
+    one that happens to be tried earlier would keep out the better one. One candidate that is no better than
+    the first is accepted in (1 - level) / 2 of the cases, so m of them in at most m times that. Below
+    `min_queries` paired values nothing is accepted, because the bootstrap's bounds are too narrow there.
 
     Returns
     -------
@@ -118,10 +120,17 @@ def climb(
     if not candidates:
         raise ValueError("got no candidate, expected at least one")
     chosen, best = candidates[0]
+    first = best
     steps = []
+
+    def is_sure(difference: Interval) -> bool:
+        return difference.n >= min_queries and difference.low > 0.0
+
     for name, values in candidates[1:]:
         difference = paired_bootstrap(values, best, n_draws, seed, level)
-        accepted = difference.n >= min_queries and difference.low > 0.0
+        accepted = is_sure(difference) or (
+            difference.mean > 0.0 and is_sure(paired_bootstrap(values, first, n_draws, seed, level))
+        )
         steps.append(Step(name, _mean(values), chosen, difference, accepted))
         if accepted:
             chosen, best = name, values

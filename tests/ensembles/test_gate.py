@@ -101,6 +101,17 @@ def test_climb_compares_with_the_chosen_one_not_with_the_last() -> None:
     assert [step.accepted for step in steps] == [True, False, False, True]
 
 
+def test_climb_of_two_that_are_surely_better_than_the_first_the_mean_decides() -> None:
+    single, doubt = noise(0), noise(1)
+    early, late = single + 0.1, single + 0.11 + 0.3 * doubt
+    assert paired_bootstrap(late, early).low < 0 < (late - early).mean()
+    chosen, steps = climb([("single", single), ("early", early), ("late", late)])
+    assert chosen == "late"
+    assert [(step.against, step.accepted) for step in steps] == [("single", True), ("early", True)]
+    unsure = single + 0.11 + 8 * doubt
+    assert climb([("single", single), ("early", early), ("late", unsure)])[0] == "early"
+
+
 def test_climb_pure_noise_is_seldom_accepted() -> None:
     accepted = [
         climb([("single", noise(2 * seed, 80)), ("stack", noise(2 * seed + 1, 80))], n_draws=400, seed=seed)[
