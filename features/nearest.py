@@ -59,7 +59,7 @@ def exactly_nearest(
 def nearest_by_terms(
     unit: sparse.csr_array, sources: IntArray, goals: IntArray, size: int
 ) -> tuple[IntArray, FloatArray]:
-    """Compare sparse rows of which the sources have no negative entry, by the terms that they share.
+    """Compare sparse rows by the terms that they share.
 
     The terms that the most sources share, which tell the least, are left out of the cosines where the sources
     share more than EXACT_ITEMS^2 pairs of them.

@@ -153,3 +153,11 @@ def test_extended_item_without_terms_finds_neighbours_by_its_vector():
     added = Encoded(np.array([[0, 1]], np.float32), np.array([True]))
     grown = extended(with_graph(worded(), np.ones(4, dtype=bool), 1), added, np.ones(4, dtype=bool), 1)
     np.testing.assert_allclose(grown.graph.toarray()[:, 4], [0, 0, 1, 0, 0], rtol=1e-6)
+
+
+def test_with_graph_nobody_known_is_an_empty_graph():
+    nobody = np.zeros(4, dtype=bool)
+    graphed = with_graph(worded(), nobody, 3)
+    assert graphed.graph.shape == (4, 4) and not graphed.graph.nnz
+    added = Encoded(np.ones((1, 2), np.float32), np.array([True]), worded().terms[:1])
+    assert not extended(graphed, added, nobody, 3).graph.nnz
