@@ -37,7 +37,6 @@ from modalrank.dataset import load_dataset
 from modalrank.encoding import fit_encoders
 
 PARTS, K = 5, 20
-MOST_USERS = 3000
 FIRST = "all, cosines as they are, vectors"
 
 
@@ -69,7 +68,7 @@ def hidden_parts(history: History) -> Iterator[Hidden]:
         new = np.flatnonzero(known.met_by == 0)
         liked = history.liked.tocsc()[:, new].tocsr()
         able = (np.diff(liked.indptr) > 0) & (np.diff(known.liked.indptr) > 0)
-        users = np.flatnonzero(able)[:MOST_USERS]
+        users = np.flatnonzero(able)
         yield Hidden(known, new, users, liked[users].toarray() > 0)
 
 

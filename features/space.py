@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -21,8 +22,6 @@ class ModalityVectors:
     ----------
     vectors
         (n, d) float32 as encoded; rows without the modality are zeros.
-    unit
-        (n, d) float32 the same rows at length 1, for cosines.
     present
         (n,) bool: there is a vector.
     graph
@@ -39,10 +38,11 @@ class ModalityVectors:
     graph: sparse.csr_array | None = None
     guessed: BoolArray | None = field(default=None, repr=False)
     terms: sparse.csr_array | None = field(default=None, repr=False)
-    unit: FloatArray = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "unit", unit_rows(self.vectors))
+    @cached_property
+    def unit(self) -> FloatArray:
+        """(n, d) float32 rows of `vectors` at length 1, for cosines."""
+        return unit_rows(self.vectors)
 
     @property
     def filled(self) -> BoolArray:

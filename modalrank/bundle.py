@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy import sparse
 
 from ensembles.stack import Stack
 from features.builder import FeatureModel, FeatureSettings
@@ -20,6 +19,7 @@ from features.encoders import Encoder, encoder_digest, load_encoder, save_encode
 from features.errors import DataError
 from features.history import History, IdIndex
 from features.retrievers import BEHAVIOUR, content_retrievers, load_retriever
+from features.retrievers.base import csr_from, csr_parts
 from features.space import ModalityVectors, Space
 from modalrank.config import Config, dump_config, parse_config
 from modalrank.drift import Reference
@@ -214,9 +214,9 @@ def _save_modality(path: Path, modality: ModalityVectors) -> None:
     if modality.guessed is not None:
         arrays["guessed"] = modality.guessed
     if modality.graph is not None:
-        arrays |= _parts_of("graph", modality.graph)
+        arrays |= csr_parts(modality.graph, "graph_")
     if modality.terms is not None:
-        arrays |= _parts_of("terms", modality.terms)
+        arrays |= {**csr_parts(modality.terms, "terms_"), "n_terms": np.array(modality.terms.shape[1])}
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
@@ -226,23 +226,10 @@ def _load_modality(path: Path) -> ModalityVectors:
         return ModalityVectors(
             arrays["vectors"],
             arrays["present"],
-            _sparse_of("graph", arrays),
+            csr_from(arrays, len(arrays["present"]), "graph_") if "graph_indptr" in arrays else None,
             guessed=guessed,
-            terms=_sparse_of("terms", arrays),
+            terms=csr_from(arrays, int(arrays["n_terms"]), "terms_") if "n_terms" in arrays else None,
         )
-
-
-def _parts_of(name: str, rows: sparse.csr_array) -> dict[str, np.ndarray]:
-    shape = np.array(rows.shape)
-    parts = {"data": rows.data, "indices": rows.indices, "indptr": rows.indptr, "shape": shape}
-    return {f"{name}_{part}": values for part, values in parts.items()}
-
-
-def _sparse_of(name: str, arrays: Mapping[str, np.ndarray]) -> sparse.csr_array | None:
-    if f"{name}_shape" not in arrays:
-        return None
-    data, indices, indptr = (arrays[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
-    return sparse.csr_array((data, indices, indptr), shape=tuple(arrays[f"{name}_shape"]))
 
 
 def _load_reference(path: Path) -> Reference | None:

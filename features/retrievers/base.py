@@ -77,15 +77,16 @@ def widened(matrix: sparse.csr_array, n_columns: int, n_rows: int | None = None)
     return sparse.csr_array((matrix.data, matrix.indices, indptr), shape=(n_old + added, n_columns))
 
 
-def csr_parts(matrix: sparse.csr_array) -> dict[str, np.ndarray]:
+def csr_parts(matrix: sparse.csr_array, prefix: str = "") -> dict[str, np.ndarray]:
     """Return the arrays of a sparse matrix by name, to be saved."""
-    return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+    parts = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+    return {prefix + name: values for name, values in parts.items()}
 
 
-def csr_from(arrays: Mapping[str, np.ndarray], n_columns: int) -> sparse.csr_array:
+def csr_from(arrays: Mapping[str, np.ndarray], n_columns: int, prefix: str = "") -> sparse.csr_array:
     """Return the sparse matrix of arrays that `csr_parts` named."""
-    shape = (len(arrays["indptr"]) - 1, n_columns)
-    return sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+    data, indices, indptr = (arrays[prefix + name] for name in ("data", "indices", "indptr"))
+    return sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, n_columns))
 
 
 def without_opinion(scores: FloatArray, liked: sparse.csr_array, known: BoolArray) -> FloatArray:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from features.encoders.base import Encoded
 from features.retrievers import content_retrievers, fit_behaviour
 from features.retrievers.content import balanced
-from features.space import ModalityVectors
+from features.space import ModalityVectors, extended
 from tests.features.planted import history_of
 from tests.features.retrievers.world import N_ITEMS, N_WARM, history, modality
 
@@ -46,3 +47,20 @@ def test_balanced_weights_to_a_known_item_sum_to_1_on_average():
 def test_content_retrievers_without_a_graph_are_none():
     bare = ModalityVectors(modality().vectors, modality().present)
     assert content_retrievers({"text": bare}, [], history().popularity) == ()
+
+
+def test_content_retrievers_of_appended_items_change_no_other_score():
+    known, degree = history().popularity > 0, history().popularity
+    behaviour = [fit_behaviour("rp3beta", history(), {})]
+    twin = Encoded(modality().vectors[[0, 1]], np.array([True, False]))
+    grown = extended(modality(), twin, known, neighbours=20)
+    before = content_retrievers({"text": modality()}, behaviour, degree)
+    later = content_retrievers(
+        {"text": grown}, [behaviour[0].resized(N_ITEMS + 2)], np.append(degree, [0, 0]).astype(np.float32)
+    )
+    everybody, more = np.arange(history().n_users), history().resized(history().n_users, N_ITEMS + 2)
+    for old, new in zip(before, later, strict=True):
+        scores = new.scores(more, everybody)
+        np.testing.assert_array_equal(scores[:, :N_ITEMS], old.scores(history(), everybody), err_msg=new.name)
+        assert np.isnan(scores[:, N_ITEMS + 1]).all(), "it has no text"
+    assert (later[0].scores(more, everybody)[:, N_ITEMS] > 0).any()
