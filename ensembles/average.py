@@ -49,8 +49,11 @@ class AverageStack:
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) means of z-scores."""
-        members = np.column_stack([self.linear_.score(frame), self.trees_.score(frame)])
-        z = z_scores(members, frame.offsets)
+        return self.mean_of(frame, self.linear_.score(frame), self.trees_.score(frame))
+
+    def mean_of(self, frame: ScoreFrame, linear: ScoreArray, trees: ScoreArray) -> ScoreArray:
+        """Return (n_rows,) scores from the (n_rows,) scores of both members."""
+        z = z_scores(np.column_stack([linear, trees]), frame.offsets)
         total = weighted_sum([(0.5, column) for column in z.T], len(z))
         total[np.isnan(scores_of(frame, self.bases_used())).all(axis=1)] = np.nan
         return place_unknown_last(total, frame.offsets)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ensembles.meta import query_weights
 from ensembles.score_frame import ScoreFrame
 from features.frame import IntArray
-from features.per_query import ScoreArray
+from features.per_query import ScoreArray, rows_by_size
 
 # orders candidates with equal sums at random and is far below any difference of z-scores that matters
 JITTER = 1e-9
@@ -30,6 +30,9 @@ class Comparisons:
         (n_bases, n_rows) float64 z-scores.
     jitter
         (n_rows,) a tiny random score, which sums start from.
+    order
+        (n_rows,) where in the frame each row is: within a query the candidates that most bases like come
+        first, so that it soon shows that a positive is beyond the cutoff.
     offsets
         (n_queries + 1,) row borders of the queries.
     positives, borders
@@ -44,6 +47,7 @@ class Comparisons:
 
     z: ScoreArray
     jitter: NDArray[np.float64]
+    order: IntArray
     offsets: IntArray
     positives: IntArray
     borders: IntArray
@@ -60,8 +64,9 @@ class Comparisons:
         return float(self._ndcg(total, step, self.z[base]) @ self.weights)
 
     def per_query(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the (n_queries,) NDCG@k of (n_rows,) sums, 0 where there is no positive."""
-        return self._ndcg(total, 0.0, total)
+        """Return the (n_queries,) NDCG@k of (n_rows,) sums in the frame's order, 0 without a positive."""
+        ordered = total[self.order]
+        return self._ndcg(ordered, 0.0, ordered)
 
     def _ndcg(
         self, total: NDArray[np.float64], step: float, added: NDArray[np.float64]
@@ -120,21 +125,40 @@ def over_bags(
 
 
 def compare(bag: ScoreFrame, k: int, jitter: NDArray[np.float64]) -> Comparisons:
-    """Return the comparisons of a frame whose scores are standardised and free of NaN."""
+    """Return the comparisons of a frame whose scores are standardised and free of NaN.
+
+    Parameters
+    ----------
+    jitter
+        (n_rows,) in the frame's order.
+    """
+    order = _liked_first(bag)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
     positives = np.flatnonzero(bag.labels > 0)
     owner = np.repeat(np.arange(bag.n_queries), bag.group_sizes)[positives]
     discounts = 1.0 / np.log2(np.arange(k) + 2.0)
     weights = np.where(np.bincount(owner, minlength=bag.n_queries) > 0, query_weights(bag), 0.0)
     return Comparisons(
-        z=np.ascontiguousarray(bag.scores.T),
-        jitter=jitter,
+        z=np.ascontiguousarray(bag.scores[order].T),
+        jitter=jitter[order],
+        order=order,
         offsets=bag.offsets,
-        positives=positives,
+        positives=place[positives],
         borders=np.searchsorted(owner, np.arange(bag.n_queries + 1)),
         gains=_relative_gains(bag, positives, owner, discounts),
         weights=weights / max(float(weights.sum()), 1e-300),
         discounts=discounts,
     )
+
+
+def _liked_first(bag: ScoreFrame) -> IntArray:
+    """Return the (n_rows,) rows, query by query, from the highest sum of scores to the lowest."""
+    total = bag.scores.sum(axis=1)
+    order = np.empty(len(total), dtype=np.int64)
+    for rows in rows_by_size(bag.offsets):
+        order[rows] = np.take_along_axis(rows, np.argsort(-total[rows], axis=1), axis=1)
+    return order
 
 
 def _relative_gains(

@@ -52,7 +52,7 @@ def normalise(scores: ScoreArray, offsets: IntArray) -> Normalised:
         column = np.ascontiguousarray(scores[:, base])
         order = _order_within_queries(column, offsets)
         unit[:, base] = _min_max_column(column, offsets)
-        z[:, base] = _standardise(unit[:, base], order, offsets)
+        z[:, base] = _standardise(unit[:, base], unit[order, base], offsets)
         rank[:, base] = _rank_column(column, order, offsets)
     return Normalised(z=z, unit=unit, rank=rank)
 
@@ -61,9 +61,8 @@ def z_scores(scores: ScoreArray, offsets: IntArray) -> ScoreArray:
     """Return the (n_rows, n_bases) standard scores within each query; a constant query gets 0."""
     z = np.full(scores.shape, np.nan)
     for base in range(scores.shape[1]):
-        column = np.ascontiguousarray(scores[:, base])
-        order = _order_within_queries(column, offsets)
-        z[:, base] = _standardise(_min_max_column(column, offsets), order, offsets)
+        unit = _min_max_column(np.ascontiguousarray(scores[:, base]), offsets)
+        z[:, base] = _standardise(unit, _sorted_within_queries(unit, offsets), offsets)
     return z
 
 
@@ -132,6 +131,17 @@ def _order_within_queries(column: ScoreArray, offsets: IntArray) -> IntArray:
     return order
 
 
+def _sorted_within_queries(column: ScoreArray, offsets: IntArray) -> ScoreArray:
+    """Return the (n_rows,) values with those of every query ascending, NaN last.
+
+    A sort of values is several times faster than one of row numbers.
+    """
+    ascending = np.empty_like(column)
+    for rows in rows_by_size(offsets):
+        ascending[rows] = np.sort(column[rows], axis=1)
+    return ascending
+
+
 def _min_max_column(column: ScoreArray, offsets: IntArray) -> ScoreArray:
     sizes = np.diff(offsets)
     low = np.repeat(reduce_queries(np.fmin, column, offsets, empty=np.nan), sizes)
@@ -142,10 +152,12 @@ def _min_max_column(column: ScoreArray, offsets: IntArray) -> ScoreArray:
     return unit
 
 
-def _standardise(unit: ScoreArray, order: IntArray, offsets: IntArray) -> ScoreArray:
-    """Return the z-scores of a min-max column; starting from [0, 1] no variance can over- or underflow."""
+def _standardise(unit: ScoreArray, ascending: ScoreArray, offsets: IntArray) -> ScoreArray:
+    """Return the z-scores of a min-max column; starting from [0, 1] no variance can over- or underflow.
+
+    `ascending` are its (n_rows,) values in ascending order within every query.
+    """
     sizes = np.diff(offsets)
-    ascending = unit[order]
     known = ~np.isnan(ascending)
     count = np.maximum(reduce_queries(np.add, known.astype(np.float64), offsets, empty=0.0), 1.0)
     mean = reduce_queries(np.add, np.where(known, ascending, 0.0), offsets, empty=0.0) / count

@@ -78,22 +78,27 @@ def fit_ladder(
     judge = replace(judge, frame=replace(judge.frame))
     both = learned if config.data.form == "judged" else None
 
+    apart = [n for n in config.ensemble.ladder if learned and not _made(config, n).settings_only]
     metas: dict[str, MetaLearner] = {}
     scores: dict[str, Values] = {}
 
     def fitted(told: Config, name: str) -> Fitted:
-        if _made(told, name).settings_only or learned is None:
+        if learned is None or name not in apart:
             crossed = _cross_fitted(told, name, judge.frame, both)
             return Fitted(lambda: fit_rung(told, name, _joined(judge.frame, both)), crossed)
-        meta = _learned(told, name, learned, metas if told is config else {})
+        meta = fit_rung(told, name, learned)
         return Fitted(lambda: meta, meta_scores({name: meta}, judge.frame)[name])
 
     for name in config.ensemble.ladder:
         say(f"meta-learner {name}")
-        found = fitted(config, name)
-        metas[name], scores[name] = found.meta(), found.scores
+        if learned is None or name not in apart:
+            found = fitted(config, name)
+            metas[name], scores[name] = found.meta(), found.scores
+        else:
+            metas[name] = _learned(config, name, learned, metas)
+    scores |= meta_scores({name: metas[name] for name in apart}, judge.frame)
     k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
-    rungs = [(name, judge.ndcg(values, k)) for name, values in scores.items()]
+    rungs = [(name, judge.ndcg(scores[name], k)) for name in metas]
     chosen, steps = climb(rungs, n_draws=draws, seed=config.seed)
     ladder = Ladder(metas, scores, chosen, steps)
     if config.ensemble.sampling == AUTO:
@@ -156,9 +161,23 @@ def meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str
     for start in range(0, frame.n_queries, QUERIES_AT_ONCE):
         stop = min(start + QUERIES_AT_ONCE, frame.n_queries)
         part = frame.take_queries(np.arange(start, stop))
+        said: dict[str, Values] = {}
         for name, meta in metas.items():
-            scores[name][frame.offsets[start] : frame.offsets[stop]] = meta.score(part)
+            said[name] = _said(meta, part, metas, said)
+            scores[name][frame.offsets[start] : frame.offsets[stop]] = said[name]
     return scores
+
+
+def _said(
+    meta: MetaLearner, frame: ScoreFrame, metas: Mapping[str, MetaLearner], said: Mapping[str, Values]
+) -> Values:
+    """Return the (n_rows,) scores of a meta-learner; an average whose members have spoken listens to them."""
+    linear, trees = LinearStack.name, LambdaMART.name
+    if not (isinstance(meta, AverageStack) and linear in said and trees in said):
+        return meta.score(frame)
+    if meta.linear_ is not metas[linear] or meta.trees_ is not metas[trees]:
+        return meta.score(frame)
+    return meta.mean_of(frame, said[linear], said[trees])
 
 
 def _made(config: Config, name: str) -> MetaLearner:

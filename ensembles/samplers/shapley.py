@@ -141,7 +141,8 @@ def _game(frame: ScoreFrame, content: tuple[str, ...], k: int, generator: np.ran
     z = np.nan_to_num(frame.views.z[:, single])
     alone = replace(frame, scores=z, bases=tuple(frame.bases[column] for column in single))
     weights = _plain_weights(alone)
-    bag = compare(alone, k, draw_jitter(len(alone.labels), generator))
+    jitter = draw_jitter(len(alone.labels), generator)
+    bag = compare(alone, k, jitter)
 
     def said_by(names: set[str]) -> Values:
         own = np.array([read[column] == names for column in single])
@@ -149,7 +150,7 @@ def _game(frame: ScoreFrame, content: tuple[str, ...], k: int, generator: np.ran
         return said
 
     by_modality = {name: said_by({name}) for name in content}
-    always = bag.jitter + said_by(set())
+    always = jitter + said_by(set())
 
     @cache
     def value(seen: frozenset[str]) -> Values:

@@ -20,15 +20,14 @@ def test_compare_mean_ndcg_agrees_with_the_metric(k: int) -> None:
         labels=generator.integers(0, 4, len(frame.labels)).astype(np.float32),
         query_weights=generator.uniform(0.5, 2.0, 60).astype(np.float32),
     )
-    bag = compare(frame, k, draw_jitter(len(frame.labels), generator))
+    jitter = draw_jitter(len(frame.labels), generator)
+    bag = compare(frame, k, jitter)
     expected = [mean_ndcg(column, frame, k, 0) for column in frame.scores.T]
     np.testing.assert_allclose(bag.after_each(bag.jitter), expected, rtol=1e-12)
-    shifted = bag.jitter - frame.scores[:, 0]
+    shifted = bag.jitter - bag.z[0]
     assert bag.after(shifted, 2.0, 0) == pytest.approx(expected[0], rel=1e-12)
     each = ndcg(frame.scores[:, 0], frame.labels, frame.offsets, k)
-    np.testing.assert_allclose(
-        bag.per_query(frame.scores[:, 0] + bag.jitter), np.nan_to_num(each), rtol=1e-12
-    )
+    np.testing.assert_allclose(bag.per_query(frame.scores[:, 0] + jitter), np.nan_to_num(each), rtol=1e-12)
 
 
 def test_compare_ties_are_broken_at_random_not_by_row() -> None:

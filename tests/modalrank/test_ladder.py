@@ -140,7 +140,9 @@ def test_part_without_anything_to_learn_from_is_left_unranked() -> None:
 def test_the_average_is_made_of_members_that_are_fitted_already() -> None:
     rungs = ["best_single", "linear_stack", "lambdamart", "average"]
     learned, judge = complementary(60, seed=1), complementary(40, seed=0)
-    metas = fitted(config_of(rungs), learned, judge).metas
+    ladder = fitted(config_of(rungs), learned, judge)
+    metas = ladder.metas
     assert (metas["average"].linear_, metas["average"].trees_) == (metas["linear_stack"], metas["lambdamart"])
     alone = fitted(config_of(["best_single", "average"]), learned, judge).metas["average"]
     np.testing.assert_array_equal(alone.score(judge), metas["average"].score(judge))
+    np.testing.assert_array_equal(ladder.scores["average"], metas["average"].score(judge))
