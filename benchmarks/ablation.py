@@ -4,7 +4,8 @@ usage: python benchmarks/ablation.py [movies tiktok] [--protocol strict|full] [-
        [--threads N] [--only NAME ...] [--config FILE] [--list]
 
 Prints a Markdown table a data set. Every row is a training run of its own in a process of its own, with
-everything chosen on validation again; the whole config is always run first. Differences are the variant's
+everything chosen on validation again; the whole config is always run first, and rows that differ from it in
+the meta-learners alone climb the ladder again on its bases. Differences are the variant's
 value minus the whole's, with the paired bootstrap 95% interval over test users; users without a candidate
 count 0. NAME is a row of the table, or what stands before its colon for all rows of that kind. FILE, the
 config of a log, takes the place of the example configs.
@@ -16,12 +17,10 @@ import argparse
 import json
 import math
 import os
-import resource
 import shlex
 import sys
 import tempfile
-import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.util import find_spec
@@ -29,6 +28,7 @@ from pathlib import Path
 
 import polars as pl
 import yaml
+from ablation_worker import K, say
 from peer_table import markdown
 from peers import WorkerError, machine, run_worker
 
@@ -37,15 +37,12 @@ from features.builder import CONTEXT
 from features.errors import ModalrankError
 from features.filling import METHODS
 from features.retrievers import BEHAVIOUR, CONTENT
-from modalrank.config import FUSED, NEURAL, BaseConfig, Config, load_config
-from modalrank.dataset import load_dataset
+from modalrank.config import FUSED, BaseConfig, Config, load_config
 from modalrank.retriever_config import RetrieverConfig, default_retrievers
-from modalrank.training import TrainResult, train
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 EXAMPLES = ("movies", "tiktok")
-K = 20
 METRICS = {"ndcg": f"NDCG@{K}", "recall": f"Recall@{K}"}
 # Retrievers that say the same of an item to everybody, or to everybody at one time.
 POPULARITY = ("popularity", "recent_popularity", "local_popularity")
@@ -76,6 +73,11 @@ class Variant:
 
     name: str
     overrides: tuple[str, ...]
+
+    @property
+    def of_ladder(self) -> bool:
+        """Tell whether the bases are those of the whole."""
+        return all(text.startswith("ensemble.") for text in self.overrides)
 
 
 def variants(config: Config, learned: Sequence[BaseConfig]) -> list[Variant]:
@@ -202,18 +204,6 @@ def expected_bases(config: Config) -> Sequence[BaseConfig]:
     return [BaseConfig(name=n, family=f, objective=o, blocks=blocks) for n, (f, o) in FUSED.items()]
 
 
-def learned_bases(config: Config, blocks: Mapping[str, Sequence[str]], skip: Container[str]) -> list[dict]:
-    """Return the learned bases of a finished run, each with the blocks that it read."""
-    given = {} if config.bases == "auto" else {spec.name: spec.model_dump() for spec in config.bases}
-    found = []
-    for name, read in blocks.items():
-        if name not in skip:
-            family, objective = {**FUSED, **NEURAL}.get(name, ("lightgbm", None))
-            spec = given.get(name, {"name": name, "family": family, "objective": objective})
-            found.append({**spec, "blocks": list(read)})
-    return found
-
-
 def override(key: str, value: list | dict) -> str:
     """Return the `a.b=c` that sets a key to a list or a section."""
     return f"{key}={yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False).strip()}"
@@ -240,50 +230,26 @@ def selected(names: Sequence[str], only: Sequence[str] | None) -> list[str]:
     return [name for name in names if name in only or name.partition(":")[0] in only]
 
 
-def measure(file: Path, overrides: Sequence[str], values: Path) -> dict:
-    """Train in this process, write every test user's metrics and return the report."""
-    start = time.perf_counter()
-    config = load_config(file, overrides)
-    result = train(load_dataset(config), lambda text: say(f"  {text}"))
-    scores = result.test_scores[result.chosen]
-    pl.DataFrame(
-        {
-            "query": result.dataset.queries.ids[result.test.every_query],
-            "ndcg": result.test.ndcg(scores, K),
-            "recall": result.test.recall(scores, K),
-        }
-    ).write_parquet(values)
-    retrievers = {retriever.name for retriever in result.model.retrievers}
-    return {
-        "rung": rung_of(result),
-        "learned": learned_bases(config, result.blocks, retrievers),
-        "seconds": time.perf_counter() - start,
-        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }
-
-
-def rung_of(result: TrainResult) -> str:
-    """Return the rung that the gate chose, its base if there is one, and whether places are kept."""
-    meta, kept = result.stack.meta, ""
-    if result.chosen == "reserve":
-        kept, meta = ", places kept", meta.inner
-    used = meta.bases_used()
-    base = f" ({used[0]})" if meta.name == "best_single" or len(used) == 1 else ""
-    return f"{meta.name}{base}{kept}"
-
-
 def run(file: Path, overrides: Sequence[str], values: Path) -> dict:
     """Train in a process of its own and return its report."""
+    return run_beside(file, overrides, values, [])[0]
+
+
+def run_beside(
+    file: Path, overrides: Sequence[str], values: Path, of_ladder: Sequence[Variant]
+) -> list[dict]:
+    """Train in a process of its own, climb again for each of these variants, and return all reports."""
     settings = [argument for text in overrides for argument in ("--set", text)]
-    return run_worker(
-        sys.executable, Path(__file__).name, "--worker", str(values), "--config", str(file), *settings
-    )
+    beside = json.dumps({variant.name: variant.overrides for variant in of_ladder})
+    command = [str(file), str(values), *settings, "--beside", beside]
+    return run_worker(sys.executable, "ablation_worker.py", *command)
 
 
-def row_of(title: str, values: pl.DataFrame, whole: pl.DataFrame, report: dict) -> list[str]:
+def row_of(title: str, whole: pl.DataFrame, report: dict) -> list[str]:
     """Return a row of the table."""
+    values = pl.read_parquet(report["values"])
     means = [f"{values[metric].mean():.4f}" for metric in METRICS]
-    gaps = ["" if values is whole else show_difference(difference(values, whole, m)) for m in METRICS]
+    gaps = ["" if title == WHOLE else show_difference(difference(values, whole, m)) for m in METRICS]
     return [title, *means, *gaps, report["rung"], f"{report['seconds']:.0f}", f"{report['gib']:.1f}"]
 
 
@@ -291,34 +257,27 @@ def ablate(file: Path, common: Sequence[str], only: Sequence[str] | None) -> Non
     """Run the whole and its variants, and print each row when it is there."""
     config = load_config(file, common)
     title = config.name
+    of_ladder = [variant for variant in meta_variants(config) if selected([variant.name], only)]
     with tempfile.TemporaryDirectory() as folder:
         values = Path(folder) / "values.parquet"
         say(f"{title}: whole")
-        report = run(file, common, values)
+        report, *climbed = run_beside(file, common, values, of_ladder)
         whole = pl.read_parquet(values)
         print(f"**{title}** ({config.protocol} protocol, seed {config.seed}, {whole.height} test users)\n")
         columns = ["left out", *METRICS.values(), *(f"{m} minus the whole's" for m in METRICS.values())]
-        show = markdown([*columns, "rung", "seconds", "GiB"], [row_of(WHOLE, whole, whole, report)])
-        print("\n".join(show), flush=True)
+        rows = [row_of(WHOLE, whole, report), *(row_of(each["name"], whole, each) for each in climbed)]
+        print("\n".join(markdown([*columns, "rung", "seconds", "GiB"], rows)), flush=True)
         learned = [BaseConfig.model_validate(spec) for spec in report["learned"]]
-        found = variants(config, learned)
-        chosen = selected([variant.name for variant in found], only)
-        for variant in found:
-            if variant.name not in chosen:
+        for variant in variants(config, learned):
+            if variant.of_ladder or not selected([variant.name], only):
                 continue
             say(f"{title}: without {variant.name}")
             try:
-                report = run(file, [*common, *variant.overrides], values)
-                cells = row_of(variant.name, pl.read_parquet(values), whole, report)
+                cells = row_of(variant.name, whole, run(file, [*common, *variant.overrides], values))
             except WorkerError as error:
                 cells = [variant.name, f"failed: {error}", *[""] * 6]
             print("| " + " | ".join(cells) + " |", flush=True)
     print(flush=True)
-
-
-def say(text: str) -> None:
-    """Show progress on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def example(name: str) -> str:
@@ -342,8 +301,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="variants or kinds of them")
     parser.add_argument("--config", type=Path, help="instead of the example configs")
     parser.add_argument("--list", action="store_true", help="show the variants and end")
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--set", action="append", default=[], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.config and args.names:
         parser.error("give names or --config, not both")
@@ -369,9 +326,6 @@ def names_by_file(args: argparse.Namespace, common: Sequence[str]) -> dict[Path,
 def main() -> None:
     """Run every data set and print the tables."""
     args = arguments()
-    if args.worker:
-        print(json.dumps(measure(args.config, args.set, args.worker)))
-        return
     os.environ |= {"MODALRANK_DATA": str(args.data.resolve()), "OMP_WAIT_POLICY": "passive"}
     common = [f"protocol={args.protocol}", f"seed={args.seed}"]
     if args.threads:

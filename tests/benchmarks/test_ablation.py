@@ -20,7 +20,7 @@ from tests.modalrank.worlds import make_log
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
-ablation = importlib.import_module("ablation")
+ablation, worker = (importlib.import_module(name) for name in ("ablation", "ablation_worker"))
 EXAMPLES = [ROOT / "examples" / f"{name}.yaml" for name in ablation.EXAMPLES]
 
 
@@ -109,9 +109,25 @@ def test_only_source_of_candidates_is_never_left_out(tmp_path):
 def test_learned_bases_of_auto_run_are_those_that_were_fitted():
     config = load_config(EXAMPLES[1])
     blocks = {"als": ("behaviour",), "image": ("image",), "fused_linear": ("behaviour", "image")}
-    single, fused = map(BaseConfig.model_validate, ablation.learned_bases(config, blocks, {"als"}))
+    single, fused = map(BaseConfig.model_validate, worker.learned_bases(config, blocks, {"als"}))
     assert (single.name, single.family, single.blocks) == ("image", "lightgbm", ["image"])
     assert (fused.name, fused.family, fused.blocks) == ("fused_linear", "linear", ["behaviour", "image"])
+
+
+def test_rung_left_out_is_what_a_training_without_it_gives(tmp_path):
+    world = make_log(tmp_path)
+    config = load_config(world.config)
+    variants = [each for each in ablation.meta_variants(config) if each.of_ladder]
+    assert variants and not any(v.of_ladder for v in ablation.modality_variants(config))
+    own = variants[-1]
+    beside = {own.name: list(own.overrides)}
+    whole, climbed = worker.measure(world.config, [], tmp_path / "whole.parquet", beside)
+    (alone,) = worker.measure(world.config, own.overrides, tmp_path / "alone.parquet", {})
+    assert (whole["name"], climbed["name"]) == ("whole", own.name)
+    assert climbed["rung"] == alone["rung"]
+    assert pl.read_parquet(climbed["values"]).equals(pl.read_parquet(alone["values"]))
+    assert pl.read_parquet(whole["values"]).height == pl.read_parquet(alone["values"]).height
+    assert {base["name"] for base in whole["learned"]} == {"taste", "fused", "linear"}
 
 
 def test_override_keeps_small_numbers_numbers():
