@@ -28,10 +28,13 @@ class BaseSet:
     ----------
     blocks
         Base name to the blocks of features that it reads.
+    families
+        Families of the learned ones.
     """
 
     bases: tuple[Base, ...]
     blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    families: frozenset[str] = frozenset()
 
     @property
     def modality(self) -> dict[str, str]:
@@ -52,11 +55,12 @@ def base_set(config: Config, model: FeatureModel, frame: RankingFrame) -> BaseSe
         needs = retriever.block if told else None
         bases.append(Base(retriever.name, _column_maker(f"{retriever.name}.score"), needs))
         blocks[retriever.name] = (retriever.block,)
-    for spec in learned_bases(config, frame):
+    specs = learned_bases(config, frame)
+    for spec in specs:
         maker, modality = ranker_maker(config, spec, frame)
         bases.append(Base(spec.name, maker, modality))
         blocks[spec.name] = _blocks_of(spec, frame)
-    return BaseSet(tuple(bases), blocks)
+    return BaseSet(tuple(bases), blocks, frozenset(spec.family for spec in specs))
 
 
 def learned_bases(config: Config, frame: RankingFrame) -> list[BaseConfig]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,8 @@ import numpy as np
 
 from ensembles import make_meta
 from ensembles.gate import Interval, Step, bootstrap_mean
-from ensembles.oof import fit_base, oof_parts, without_folds
+from ensembles.oof import fit_bases as fit_side_by_side
+from ensembles.oof import oof_parts, without_folds
 from ensembles.score_frame import ACTIVITY, POPULARITY
 from ensembles.score_frame import concatenate as concatenate_scores
 from ensembles.stack import Stack
@@ -42,12 +44,15 @@ from modalrank.ladder import Ladder, fit_ladder, meta_scores
 from modalrank.lists import Held, Lists, Training
 from modalrank.log_form import LogForm
 from modalrank.sampling_choice import SamplerTrial
+from rankers.device import cuda_device_count
 from rankers.protocol import Ranker
 from tuning.grids import Trial
 
 logger = logging.getLogger(__name__)
 
 CONTEXT = (POPULARITY, ACTIVITY)
+# Bases that are fitted side by side: each has a copy of the training queries.
+MOST_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -296,11 +301,16 @@ def fit_bases(
     bases: BaseSet, frame: RankingFrame, config: Config, say: Callable[[str], None]
 ) -> dict[str, Ranker]:
     """Return every base by name, fitted on the training queries."""
-    fitted = {}
-    for base in bases.bases:
-        say(f"base {base.name}")
-        fitted[base.name] = fit_base(base, frame, config.seed)
-    return fitted
+    cores = config.threads or os.cpu_count() or 1
+    at_once = min(cores, MOST_AT_ONCE) if _may_share_process(bases, config) else 1
+    shares = {"at_once": at_once, "threads": cores // at_once}
+    return fit_side_by_side(bases.bases, frame, config.seed, **shares, progress=say)
+
+
+def _may_share_process(bases: BaseSet, config: Config) -> bool:
+    """Tell whether bases can be fitted side by side: torch and a GPU are one for the whole process."""
+    has_torch = any(family == "transformer" for family in bases.families)
+    return not has_torch and (config.device == "cpu" or cuda_device_count() == 0)
 
 
 def _base_scores(scored: Scored) -> dict[str, Values]:

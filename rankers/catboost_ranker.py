@@ -15,6 +15,7 @@ from rankers.checks import check_scorable, fitted
 from rankers.device import DeviceName, resolve_device
 from rankers.protocol import OnRound
 from rankers.storage import Manifest, constructor_parameters, read_manifest, write_manifest
+from rankers.threads import fitting_threads
 from rankers.training import prepare
 
 MODEL_FILE = "model.cbm"
@@ -131,7 +132,7 @@ class CatBoostRanker:
             "boosting_type": "Plain",
             "task_type": "GPU" if device == "cuda" else "CPU",
             "random_seed": self.seed,
-            "thread_count": self.threads or -1,
+            "thread_count": fitting_threads(self.threads) or -1,
             "allow_writing_files": False,
             "logging_level": "Silent",
         }

@@ -17,6 +17,7 @@ from rankers.compiled_trees import CompiledTrees, compiled
 from rankers.device import DeviceName, resolve_device
 from rankers.protocol import OnRound
 from rankers.storage import Manifest, constructor_parameters, read_manifest, write_manifest
+from rankers.threads import fitting_threads
 from rankers.training import prepare
 
 MODEL_FILE = "model.txt"
@@ -147,7 +148,7 @@ class LightGBMRanker:
             # Rows, not queries: bags of queries on several threads train another model each time.
             "bagging_freq": 1,
             "seed": self.seed,
-            "num_threads": self.threads,
+            "num_threads": fitting_threads(self.threads),
             "deterministic": True,
             "force_row_wise": True,
             "feature_pre_filter": False,

@@ -15,6 +15,7 @@ from rankers.checks import check_scorable, fitted
 from rankers.device import DeviceName, resolve_device
 from rankers.protocol import OnRound
 from rankers.storage import Manifest, constructor_parameters, read_manifest, write_manifest
+from rankers.threads import fitting_threads
 from rankers.training import prepare
 
 MODEL_FILE = "model.ubj"
@@ -143,7 +144,7 @@ class XGBoostRanker:
             "tree_method": "hist",
             "device": device,
             "seed": self.seed,
-            "nthread": self.threads,
+            "nthread": fitting_threads(self.threads),
             "verbosity": 0,
         }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,13 +13,16 @@ from ensembles.oof import (
     STOPPING_SHARE,
     Base,
     fit_base,
+    fit_bases,
     oof_parts,
     out_of_fold,
     to_score_frame,
     without_folds,
 )
+from features.errors import DataError
 from features.frame import RankingFrame
 from rankers import make_ranker, mean_of, ndcg
+from rankers.threads import fitting_threads
 
 N_QUERIES, SIZE, N_FOLDS = 80, 8, 4
 
@@ -234,6 +238,53 @@ def test_fit_base_few_queries_all_train():
     train, valid = fit_base(remembering()[0], frame, seed=0).fits[0]
     assert valid is None
     assert train.n_queries == 6
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost", "catboost", "linear"])
+def test_fit_bases_side_by_side_gives_the_bits_of_one_after_the_other(family):
+    frame = noise_frame()
+    bases = [
+        Base(f"{family} {seed}", lambda seed=seed: make_ranker(family, seed=seed, threads=1))
+        for seed in range(4)
+    ]
+    said: list[str] = []
+    together = fit_bases(bases, frame, 0, at_once=4, threads=1, progress=said.append)
+    assert list(together) == [base.name for base in bases]
+    assert sorted(said) == [f"base {base.name}" for base in bases]
+    for base in bases:
+        alone = fit_base(base, frame, seed=0).score(frame)
+        np.testing.assert_array_equal(together[base.name].score(frame), alone)
+
+
+def test_fit_bases_grants_threads_to_fits_alone():
+    granted = []
+
+    class Curious:
+        def fit(self, train: RankingFrame, valid: RankingFrame | None = None) -> Curious:
+            granted.append(fitting_threads(3))
+            return self
+
+    fit_bases([Base("curious", Curious)] * 2, noise_frame(), 0, at_once=2, threads=5)
+    assert granted == [5, 5]
+    assert fitting_threads(3) == 3
+
+
+def test_fit_bases_stops_at_the_first_that_fails():
+    class Slow:
+        def fit(self, train: RankingFrame, valid: RankingFrame | None = None) -> Slow:
+            time.sleep(0.1)
+            return self
+
+    class Broken:
+        def fit(self, train: RankingFrame, valid: RankingFrame | None = None) -> Broken:
+            raise DataError("got nothing, expected something", fix="give something")
+
+    started: list[str] = []
+    bases = [*(Base(str(number), Slow) for number in range(20)), Base("broken", Broken)]
+    with pytest.raises(DataError, match="got nothing"):
+        fit_bases(bases, noise_frame(), 0, progress=started.append)
+    assert started[0] == "base broken"
+    assert len(started) < len(bases)
 
 
 def test_to_score_frame_puts_scores_beside_what_the_frame_knows():

@@ -132,12 +132,14 @@ def test_out_of_fold_bases_learn_from_all_but_the_folds_they_score(
     queries, config = form.training(), form.config
     learned = []
 
+    fit_base = oof.fit_base
+
     def remembering(base, frame, seed):
         learned.append(frame.queries[frame.offsets[:-1]])
-        return oof.fit_base(base, frame, seed)
+        return fit_base(base, frame, seed)
 
     monkeypatch.setattr(oof, "LARGE", large)
-    monkeypatch.setattr(training, "fit_base", remembering)
+    monkeypatch.setattr(oof, "fit_base", remembering)
     bases = base_set(config, form.model_before("valid"), queries.frame)
     scored = training.scored_out_of_fold(bases, queries, config, str)
     for number, held in enumerate(parts):
