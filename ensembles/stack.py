@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,11 +58,15 @@ class Stack:
 
     def pruned(self) -> Stack:
         """Return the stack without the bases that its meta-learner does not read."""
-        used = set(self.meta.bases_used())
+        return self.keeping(self.meta.bases_used())
+
+    def keeping(self, names: Iterable[str]) -> Stack:
+        """Return the stack with these of its bases."""
+        kept = set(names)
         return replace(
             self,
-            bases={name: base for name, base in self.bases.items() if name in used},
-            base_modality={name: modality for name, modality in self.base_modality.items() if name in used},
+            bases={name: base for name, base in self.bases.items() if name in kept},
+            base_modality={name: modality for name, modality in self.base_modality.items() if name in kept},
         )
 
     def uses_family(self, family: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from ensembles import MetaLearner
@@ -35,7 +36,7 @@ class Contestants:
     Attributes
     ----------
     stack
-        All bases that anybody reads; its own meta-learner is not asked.
+        At least the bases that anybody reads; its own meta-learner is not asked.
     metas
         Name to ensemble.
     roles
@@ -53,9 +54,15 @@ class Contestants:
 
     def scores(self, frame: RankingFrame) -> dict[str, Values]:
         """Return the (n_rows,) scores of everybody, NaN where a base alone has no opinion."""
-        said = self.stack.base_scores(frame)
+        said = self._read.base_scores(frame)
         of_bases = {name: said.scores[:, said.bases.index(base)] for name, base in self.roles.items()}
         return {name: meta.score(said) for name, meta in self.metas.items()} | of_bases
+
+    @cached_property
+    def _read(self) -> Stack:
+        """The stack with the bases that anybody reads."""
+        read = [name for meta in self.metas.values() for name in meta.bases_used()]
+        return self.stack.keeping([*read, *self.roles.values()])
 
 
 @dataclass(frozen=True)
