@@ -13,7 +13,7 @@ from ensembles.reserve import merit_of, new_rows
 from ensembles.stack import Stack
 from features.errors import DataError
 from modalrank import reserve_choice, training
-from modalrank.bases import base_set
+from modalrank.bases import BaseSet, base_set
 from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.evaluation import Scored
@@ -229,3 +229,24 @@ def test_nothing_to_learn_from_is_a_data_error(log_world, monkeypatch):
     monkeypatch.setattr(type(dataset), "in_split", unlikable)
     with pytest.raises(DataError, match="has no label of at least 4"):
         train(dataset)
+
+
+@pytest.mark.parametrize(
+    ("threads", "gpus", "families", "device", "expected"),
+    [
+        (1, 0, {"lightgbm"}, "auto", (1, 1)),
+        (2, 0, {"lightgbm", "linear"}, "auto", (2, 1)),
+        (16, 0, {"lightgbm"}, "auto", (4, 4)),
+        (16, 0, {"lightgbm", "transformer"}, "auto", (1, 16)),
+        (16, 1, {"lightgbm"}, "auto", (1, 16)),
+        (16, 1, {"lightgbm"}, "cpu", (4, 4)),
+    ],
+)
+def test_bases_are_fitted_side_by_side_where_they_share_nothing(
+    threads, gpus, families, device, expected, log_world, monkeypatch
+):
+    config = load_config(log_world.config, [f"threads={threads}", f"device={device}"])
+    bases = BaseSet((), {}, frozenset(families))
+    monkeypatch.setattr(training, "cuda_device_count", lambda: gpus)
+    monkeypatch.setattr(training, "fit_side_by_side", lambda *_, at_once, threads, **__: (at_once, threads))
+    assert training.fit_bases(bases, None, config, str) == expected
