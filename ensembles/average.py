@@ -41,6 +41,11 @@ class AverageStack:
         meta.linear_, meta.trees_ = linear, trees
         return meta
 
+    @property
+    def members(self) -> tuple[LinearStack, LambdaMART]:
+        """Both members, fitted."""
+        return self.linear_, self.trees_
+
     def fit(self, oof: ScoreFrame) -> Self:
         """Fit both members on the same queries."""
         self.linear_ = LinearStack(seed=self.seed).fit(oof)
@@ -65,7 +70,7 @@ class AverageStack:
     def save(self, folder: Path) -> None:
         """Write `meta.json` and a folder for each member."""
         write_state(folder, self.name, {"k": self.k, "seed": self.seed, "threads": self.threads})
-        for member in (self.linear_, self.trees_):
+        for member in self.members:
             (folder / member.name).mkdir()
             member.save(folder / member.name)
 

@@ -172,12 +172,11 @@ def _said(
     meta: MetaLearner, frame: ScoreFrame, metas: Mapping[str, MetaLearner], said: Mapping[str, Values]
 ) -> Values:
     """Return the (n_rows,) scores of a meta-learner; an average whose members have spoken listens to them."""
-    linear, trees = LinearStack.name, LambdaMART.name
-    if not (isinstance(meta, AverageStack) and linear in said and trees in said):
-        return meta.score(frame)
-    if meta.linear_ is not metas[linear] or meta.trees_ is not metas[trees]:
-        return meta.score(frame)
-    return meta.mean_of(frame, said[linear], said[trees])
+    if isinstance(meta, AverageStack) and all(
+        member.name in said and metas[member.name] is member for member in meta.members
+    ):
+        return meta.mean_of(frame, *(said[member.name] for member in meta.members))
+    return meta.score(frame)
 
 
 def _made(config: Config, name: str) -> MetaLearner:
