@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembles.bagged_sum import BaggedSum
 from ensembles.comparisons import Comparisons, over_bags
-from ensembles.meta import check_trainable, read_state, score_by_weights, write_state
+from ensembles.meta import check_trainable
 from ensembles.score_frame import ScoreFrame
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 LARGEST_BAG = 500_000
 
 
-class GreedySelection:
+class GreedySelection(BaggedSum):
     """Bagged greedy ensemble selection with replacement (Caruana et al., ICML 2004) for NDCG@k.
 
     In every bag of queries the base is added, again and again, that raises the mean NDCG@k of the summed
@@ -28,12 +28,8 @@ class GreedySelection:
 
     Parameters
     ----------
-    bags, bag_share
-        Number of bags and the share of queries that each draws without replacement.
     rounds, patience
         Most picks a bag, and picks without a gain after which it stops.
-    threads
-        0 means all; the weights do not depend on it.
 
     Attributes
     ----------
@@ -42,7 +38,7 @@ class GreedySelection:
     """
 
     name: ClassVar[str] = "greedy"
-    settings_only: ClassVar[bool] = True
+    own_parameters: ClassVar[tuple[str, ...]] = ("rounds", "patience")
 
     def __init__(
         self,
@@ -55,13 +51,9 @@ class GreedySelection:
         seed: int = 0,
         threads: int = 0,
     ) -> None:
-        self.k = k
-        self.bags = bags
-        self.bag_share = bag_share
+        super().__init__(k, bags=bags, bag_share=bag_share, seed=seed, threads=threads)
         self.rounds = rounds
         self.patience = patience
-        self.seed = seed
-        self.threads = threads
 
     def fit(self, oof: ScoreFrame) -> Self:
         """Select in every bag and average the shares of picks."""
@@ -89,31 +81,3 @@ class GreedySelection:
             if n_stale == self.patience:
                 break
         return best_picks
-
-    def score(self, frame: ScoreFrame) -> NDArray[np.float64]:
-        """Return (n_rows,) weighted sums of z-scores."""
-        return score_by_weights(frame, self.weights_)
-
-    def bases_used(self) -> tuple[str, ...]:
-        """Return the bases that were picked."""
-        return tuple(self.weights_)
-
-    def save(self, folder: Path) -> None:
-        """Write `meta.json`."""
-        params = {
-            "k": self.k,
-            "bags": self.bags,
-            "bag_share": self.bag_share,
-            "rounds": self.rounds,
-            "patience": self.patience,
-            "seed": self.seed,
-        }
-        write_state(folder, self.name, {"params": params, "weights": self.weights_})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        state = read_state(folder, cls.name)
-        meta = cls(**state["params"])
-        meta.weights_ = state["weights"]
-        return meta

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensembles.bagged_sum import BaggedSum
 from ensembles.comparisons import Comparisons, over_bags
-from ensembles.meta import check_trainable, read_state, score_by_weights, write_state
+from ensembles.meta import check_trainable
 from ensembles.score_frame import ScoreFrame
-from features.per_query import ScoreArray
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ STEPS = (0.4, 0.2, 0.1)
 LARGEST_BAG = 1_000_000
 
 
-class TunedFusion:
+class TunedFusion(BaggedSum):
     """A weighted sum of per-query z-scores, its weights found by coordinate ascent on NDCG@k.
 
     Coordinate ascent on the metric itself (Metzler and Croft, Information Retrieval 10, 2007), started from
@@ -36,12 +35,8 @@ class TunedFusion:
 
     Parameters
     ----------
-    bags, bag_share
-        Number of bags and the share of queries that each draws without replacement.
     least_gain
         Relative gain in NDCG@k below which a move is not made.
-    threads
-        0 means all; the weights do not depend on it.
 
     Attributes
     ----------
@@ -50,7 +45,7 @@ class TunedFusion:
     """
 
     name: ClassVar[str] = "tuned_fusion"
-    settings_only: ClassVar[bool] = True
+    own_parameters: ClassVar[tuple[str, ...]] = ("least_gain",)
 
     def __init__(
         self,
@@ -62,12 +57,8 @@ class TunedFusion:
         seed: int = 0,
         threads: int = 0,
     ) -> None:
-        self.k = k
-        self.bags = bags
-        self.bag_share = bag_share
+        super().__init__(k, bags=bags, bag_share=bag_share, seed=seed, threads=threads)
         self.least_gain = least_gain
-        self.seed = seed
-        self.threads = threads
 
     def fit(self, oof: ScoreFrame) -> Self:
         """Climb in every bag and average the weights."""
@@ -98,30 +89,3 @@ class TunedFusion:
                             total += move * z
                             value, moved = moved_value, True
         return weights
-
-    def score(self, frame: ScoreFrame) -> ScoreArray:
-        """Return (n_rows,) weighted sums of z-scores."""
-        return score_by_weights(frame, self.weights_)
-
-    def bases_used(self) -> tuple[str, ...]:
-        """Return the bases with a weight."""
-        return tuple(self.weights_)
-
-    def save(self, folder: Path) -> None:
-        """Write `meta.json`."""
-        params = {
-            "k": self.k,
-            "bags": self.bags,
-            "bag_share": self.bag_share,
-            "least_gain": self.least_gain,
-            "seed": self.seed,
-        }
-        write_state(folder, self.name, {"params": params, "weights": self.weights_})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        state = read_state(folder, cls.name)
-        meta = cls(**state["params"])
-        meta.weights_ = state["weights"]
-        return meta
