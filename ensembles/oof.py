@@ -62,10 +62,7 @@ def fit_bases(
     threads: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Ranker]:
-    """Return every base by name, fitted `at_once` side by side with so many `threads` each.
-
-    The libraries gain little by more threads on lists of this size, and side by side they share nothing.
-    """
+    """Return every base by name, fitted `at_once` side by side with so many `threads` each."""
 
     def fitted(base: Base) -> Ranker:
         progress(f"base {base.name}")

@@ -303,14 +303,15 @@ def fit_bases(
     """Return every base by name, fitted on the training queries."""
     cores = config.threads or os.cpu_count() or 1
     at_once = min(cores, MOST_AT_ONCE) if _may_share_process(bases, config) else 1
-    shares = {"at_once": at_once, "threads": cores // at_once}
-    return fit_side_by_side(bases.bases, frame, config.seed, **shares, progress=say)
+    return fit_side_by_side(
+        bases.bases, frame, config.seed, at_once=at_once, threads=cores // at_once, progress=say
+    )
 
 
 def _may_share_process(bases: BaseSet, config: Config) -> bool:
     """Tell whether bases can be fitted side by side: torch and a GPU are one for the whole process."""
-    has_torch = any(family == "transformer" for family in bases.families)
-    return not has_torch and (config.device == "cpu" or cuda_device_count() == 0)
+    has_gpu = config.device != "cpu" and cuda_device_count() > 0
+    return not has_gpu and "transformer" not in bases.families
 
 
 def _base_scores(scored: Scored) -> dict[str, Values]:
