@@ -135,7 +135,7 @@ class CandidateConfig(_Strict):
     retrievers: list[RetrieverConfig] | Literal["auto"] = "auto"
     content: bool = Field(True, description="reach items by what they are like, in every item modality")
     content_neighbours: int = Field(50, ge=1)
-    per_source: int = Field(60, ge=1, le=10_000)
+    per_source: int = Field(30, ge=1, le=10_000, description="best items that every source adds")
     new_per_source: int = Field(
         10, ge=0, description="items without an interaction that each content source adds"
     )

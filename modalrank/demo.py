@@ -40,7 +40,6 @@ CONFIG = {
         "noise": {"columns": ["noise"], "encoder": "vectors"},
         "profile": {"table": "users", "columns": ["age"], "encoder": "numeric"},
     },
-    "candidates": {"per_source": 50},
     "labels": {"method": "forward", "folds": 3, "negatives": 20},
     "ensemble": {"k": 10},
 }

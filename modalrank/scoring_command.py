@@ -128,6 +128,12 @@ def show_result(result: Result, run: str | None = None) -> None:
     model = facts["model"]
     again = " (all of it was there already)" if result.done_before else ""
     lines = [f"{result.rows} rows by {model['name']} (version {model['version']}) in {result.out}{again}"]
+    wanted, lists = facts["options"]["top_k"], counts["queries"]
+    if wanted is not None and counts["written"] < wanted * lists:
+        lines.append(
+            f"lists have {counts['written'] / lists:.1f} items on average, not {wanted}: "
+            "the sources found no more (candidates.per_source, a key of training)"
+        )
     if counts["skipped"]:
         reasons = ", ".join(f"{reason} {number}" for reason, number in counts["skipped"].items())
         lines.append(f"{sum(counts['skipped'].values())} bad rows are in skipped/: {reasons}")

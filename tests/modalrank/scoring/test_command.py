@@ -84,6 +84,26 @@ def test_command_given_twice_does_nothing_the_second_time_and_says_so(cli, regis
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize(("top_k", "is_said"), [(3, False), (1000, True)])
+def test_lists_that_are_shorter_than_asked_are_told(cli, registered, tmp_path, top_k, is_said):
+    (tmp_path / "users.csv").write_text("user_id\nu01\nu02\n")
+    code, out, _ = cli(
+        "score",
+        "--model",
+        registered.model,
+        "--users",
+        tmp_path / "users.csv",
+        "--out",
+        tmp_path / "x",
+        "--top-k",
+        top_k,
+    )
+    assert code == 0
+    assert (
+        f"items on average, not {top_k}: the sources found no more (candidates.per_source" in out
+    ) == is_said
+
+
 def test_second_writer_of_an_output_gets_exit_code_5(cli, registered, pairs, tmp_path):
     wanted = ["score", "--model", registered.model, "--candidates", pairs, "--out", tmp_path / "out"]
     with only_writer(tmp_path / "out"):
