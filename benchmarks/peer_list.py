@@ -12,7 +12,7 @@ from typing import Any
 import peer_models as own
 import peer_packages as packages
 from peer_content import MODALITIES, read_content
-from peer_graph import lightgcn
+from peer_graph import freedom, lightgcn
 from peer_models import Scorer
 from scipy import sparse
 
@@ -106,11 +106,14 @@ def spectral(lesson: Lesson, seed: int, *, user_power: float, **setting: float) 
     return own.spectral(lesson.liked, spectrum_of(lesson, user_power), **setting)
 
 
-def vbpr(lesson: Lesson, seed: int, **setting: float) -> Scorer:
-    """Fit VBPR on all modalities."""
-    names = sorted(path.stem for path in lesson.content.glob("*.npz"))
-    contents = [read_content(lesson.content, name) for name in names]
-    return packages.cornac_vbpr(lesson.liked, seed, contents, **setting)
+def on_content(model: Callable[..., Scorer]) -> Callable[..., Scorer]:
+    """Return a fit that reads the positives, the seed and all modalities."""
+
+    def fit(lesson: Lesson, seed: int, **setting: float) -> Scorer:
+        names = sorted(path.stem for path in lesson.content.glob("*.npz"))
+        return model(lesson.liked, seed, [read_content(lesson.content, name) for name in names], **setting)
+
+    return fit
 
 
 ALS = [
@@ -124,6 +127,9 @@ ALS = [
 FIXED_ALS = [{"factors": 128, "regularization": 800, "alpha": 320, "iterations": 15}]
 BPR = product(factors=[64], learning_rate=[0.02, 0.05], regularization=[0.003, 0.03], iterations=[100, 300])
 LIGHTGCN = product(layers=[2, 4], epochs=[60], rate=[0.005], l2=[0.001, 0.03])
+FREEDOM = product(
+    layers=[2], epochs=[60], rate=[0.005], l2=[0.001, 0.03], dropout=[0.0, 0.8], neighbours=[10]
+)
 KNN = product(neighbours=[3, 10, 30, 100, 1000])
 CONTENT = {name: tuple(readers) for name, readers in MODALITIES.items()}
 BEHAVIOUR = (
@@ -138,7 +144,7 @@ BEHAVIOUR = (
 )
 LATEST = "popularity_valid"
 
-BEHAVIOUR_PEERS = {
+PEERS = {
     "popularity": Peer("popularity in train", lambda lesson, seed: own.popularity(lesson.liked)),
     # It has no setting for validation to choose, so popularity in train stands for it until the final fit.
     LATEST: Peer(
@@ -155,6 +161,7 @@ BEHAVIOUR_PEERS = {
         product(user_power=[0.1, 0.3, 0.5], factors=[32, 64, 128, 256, 384, 512], linear=[0.0, 0.3]),
     ),
     "lightgcn": Peer("LightGCN", on_liked(lightgcn), LIGHTGCN, (), True),
+    "freedom": Peer("FREEDOM", on_content(freedom), FREEDOM, (), True),
     "implicit_als": Peer("implicit ALS", on_liked(packages.implicit_als), ALS, ("implicit",), True),
     "implicit_als_fixed": Peer(
         "implicit ALS, one setting", on_liked(packages.implicit_als), FIXED_ALS, ("implicit",), True
@@ -187,7 +194,7 @@ BEHAVIOUR_PEERS = {
     ),
     "cornac_vbpr": Peer(
         "Cornac VBPR",
-        vbpr,
+        on_content(packages.cornac_vbpr),
         product(
             k=[32], k2=[32], n_epochs=[20], batch_size=[256], learning_rate=[0.005], lambda_w=[0.01, 0.1]
         ),
@@ -200,7 +207,7 @@ BEHAVIOUR_PEERS = {
 def peers_of(name: str, protocol: str) -> dict[str, Peer | Fusion]:
     """Return the peers of a data set and protocol; a fusion comes after its members."""
     content = {f"content_{m}": Peer(f"content kNN, {m}", content_knn(m), KNN) for m in CONTENT[name]}
-    peers: dict[str, Peer | Fusion] = {**BEHAVIOUR_PEERS, **content}
+    peers: dict[str, Peer | Fusion] = {**PEERS, **content}
     peers["fusion"] = Fusion("mean z of behaviour peers", BEHAVIOUR, seeded=True)
     peers["content_fusion"] = Fusion("mean z of content kNN", tuple(content))
     return {key: peer for key, peer in peers.items() if key != LATEST or protocol == "full"}

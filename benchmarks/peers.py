@@ -44,7 +44,7 @@ HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 MIN_RATING = {"movies": "4.0"}
 JUDGED = ("mq2008",)
-READ_CONTENT = ("cornac_vbpr",)
+READ_CONTENT = ("cornac_vbpr", "freedom")
 OWN = {
     "ensemble": "**ensemble**",
     "best_base": "best single base",

@@ -104,18 +104,24 @@ def test_mean_z_of_a_constant_member_leaves_the_order_to_the_others():
     np.testing.assert_allclose(scores, [[-(1.5**0.5) / 2, 0.0, 1.5**0.5 / 2]])
 
 
-def test_lightgcn_gradient_equals_finite_differences():
+def same_groups():
+    """(n_items, d) contents by which items 0-2 are alike, and 3-5."""
+    return sparse.csr_array(np.kron(np.eye(2), np.ones((3, 1))) + 0.01 * np.eye(6, 2))
+
+
+@pytest.mark.parametrize("items", [None, graph.frozen_graph([same_groups()], neighbours=2)])
+def test_graph_model_gradient_equals_finite_differences(items):
     liked = two_groups()
-    edges = graph.normalised_graph(liked).astype(np.float64)
+    readout = graph.Readout(graph.normalised_graph(liked).astype(np.float64), 2, items)
     embeddings = np.random.default_rng(0).standard_normal((14, 3))
     nodes = (np.array([0, 5, 0]), np.array([9, 12, 10]), np.array([12, 8, 13]))
 
     def loss(rows):
-        user, item, other = (graph.propagate(edges, rows, 2)[part] for part in nodes)
+        user, item, other = (readout.forth(rows)[part] for part in nodes)
         likelihood = np.log1p(np.exp(-np.sum(user * (item - other), axis=1))).mean()
         return likelihood + 0.3 / 2 / 3 * sum((rows[part] ** 2).sum() for part in nodes)
 
-    found = graph.gradient(edges, embeddings, nodes, 2, 0.3)
+    found = graph.gradient(readout, embeddings, nodes, 0.3)
     for place in [(0, 0), (5, 1), (9, 2), (13, 0), (3, 1)]:
         step = np.zeros_like(embeddings)
         step[place] = 1e-5
@@ -128,6 +134,38 @@ def test_lightgcn_on_two_groups_ranks_the_missing_item_of_the_group_first():
     scores = graph.lightgcn(liked, 0, layers=2, epochs=200, rate=0.05, l2=0.001, factors=8)(np.arange(8))
     scores[liked.toarray() > 0] = -np.inf
     assert [best // 3 for best in scores.argmax(axis=1)] == [user // 4 for user in range(8)]
+
+
+def test_freedom_ranks_a_new_item_of_the_group_of_its_content_first():
+    liked = two_groups().toarray()
+    liked[:, [2, 5]] = 0
+    setting = {"layers": 1, "epochs": 200, "rate": 0.05, "l2": 0.001, "dropout": 0.3, "neighbours": 2}
+    scores = graph.freedom(sparse.csr_array(liked), 0, [same_groups()], **setting, factors=8)(np.arange(8))
+    assert [2 if new > other else 5 for new, other in scores[:, [2, 5]]] == [2] * 4 + [5] * 4
+
+
+def test_frozen_graph_is_the_mean_of_the_nearest_in_each_content():
+    # In the first content 0 is near 1, in the second, which 1 has not, near 2.
+    contents = [
+        np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]),
+        np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.2]]),
+    ]
+    found = graph.frozen_graph([sparse.csr_array(content) for content in contents], neighbours=1).toarray()
+    np.testing.assert_allclose(found, [[0.0, 0.5, 0.5], [0.5, 0.0, 0.0], [0.5, 0.5, 0.0]])
+
+
+def test_some_likes_are_drawn_by_the_degrees_of_both_ends():
+    # User 0 likes ten items that nobody else likes, user 1 one such item.
+    liked = np.zeros((2, 11), np.float32)
+    liked[0, :10] = liked[1, 10] = 1
+    rng = np.random.default_rng(0)
+    drawn = sum(graph.some_of(sparse.csr_array(liked), 2 / 11, rng).toarray() for _ in range(2000))
+    assert drawn.sum() == 4000
+    # Of weights ten times 1/sqrt(10) and once 1, two without replacement take the one with probability
+    # w/s + sum over the others v/s w/(s - v).
+    other, total = 10**-0.5, 10**0.5 + 1
+    expected = 1 / total + 10 * other / total / (total - other)
+    assert drawn[1, 10] / 2000 == pytest.approx(expected, abs=0.04)
 
 
 def test_lightgcn_of_one_seed_is_the_same_twice():
