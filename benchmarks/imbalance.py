@@ -25,12 +25,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from ablation import ROOT, SHARED, example, say
-from imbalance_worker import COLD, WHOLE, K
+from imbalance_worker import WHOLE, K
 from peer_table import markdown
 from peers import WorkerError, machine, reported, run_worker
 
 from ensembles.gate import Interval
 from ensembles.samplers import NATURAL, SAMPLERS
+from ensembles.slices import NEVER_MET
 from modalrank.config import AUTO
 from modalrank.robustness.draws import Draws
 
@@ -152,18 +153,22 @@ def verdict_lines(found: dict) -> Table:
     return lines
 
 
-def cold_line(cold: dict | None) -> str:
+def cold_lines(found: Sequence[dict]) -> Table:
     """Return the share of the loss of early fusion that the ensemble has on cold items."""
-    if cold is None:
-        return (
-            f"- no share of loss: fewer than 30 users have a positive of {COLD}, or there is no early fusion"
-        )
+    if not found:
+        why = f"fewer than 30 users have a positive of {NEVER_MET}, or there is no early fusion"
+        return [f"- no share of loss: {why}"]
+    return [cold_line(cold) for cold in found]
+
+
+def cold_line(cold: dict) -> str:
+    """Return the same of one slice."""
     ours, theirs, room = (cold[name] for name in ("ensemble", "early fusion", "room"))
     share = "no share, as early fusion loses nothing"
     if theirs["mean"] > 0:
         share = f"a share of {ours['mean'] / theirs['mean']:.2f}"
     return (
-        f"- half of {cold['modality']} removed at random, {COLD} (n={ours['n']}): ensemble loses "
+        f"- half of {cold['modality']} removed at random, {cold['slice']} (n={ours['n']}): ensemble loses "
         f"{bounds(ours, 'mean', '')}, early fusion loses {bounds(theirs, 'mean', '')}: {share}; half of the "
         f"latter minus the former {bounds(room, 'mean', '')}"
     )
@@ -204,7 +209,7 @@ def compare(file: Path, common: Sequence[str], folder: Path, args: argparse.Name
         yield from curves_table(found)
         yield ""
         yield from verdict_lines(found)
-        yield cold_line(found["cold"])
+        yield from cold_lines(found["cold"])
     yield ""
 
 

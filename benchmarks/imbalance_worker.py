@@ -24,7 +24,7 @@ import polars as pl
 from ensembles import Reserve, make_meta
 from ensembles.meta import MetaLearner
 from ensembles.samplers import NATURAL, SAMPLERS
-from ensembles.slices import RankedPositives
+from ensembles.slices import NEVER_MET
 from modalrank.config import AUTO, Config, load_config
 from modalrank.dataset import load_dataset
 from modalrank.evaluation import Scored, Values
@@ -32,14 +32,14 @@ from modalrank.ladder import UNWEIGHED, Ladder, fit_rung, meta_scores
 from modalrank.robustness import Plan, Robustness, make_bench, measure, references_of
 from modalrank.robustness.contestants import ENSEMBLE, FUSION
 from modalrank.robustness.curves import Curve
-from modalrank.robustness.parts import Part, part_ndcg, parts_of
+from modalrank.robustness.parts import AMONG_THEMSELVES, Part, parts_ndcg, parts_of
 from modalrank.robustness.report import as_dict
 from modalrank.training import Groundwork, Stages, TrainResult, climbed, finished, lay_groundwork
 
 K = 20
 # Rows that are whole runs: the ladder climbed, and the reserve with it.
 WHOLE = {NATURAL: f"run: {NATURAL}", AUTO: f"run: {AUTO}"}
-COLD = "items never met"
+COLD = (NEVER_MET, AMONG_THEMSELVES)
 
 
 def sampled_by(config: Config, sampler: str) -> Config:
@@ -85,9 +85,9 @@ def slices_table(test: Scored, parts: Mapping[str, Part], scores: dict[str, Valu
     schema = {"query": pl.Int64, "ndcg": pl.Float64, "sampler": pl.String, "slice": pl.String}
     tables = [pl.DataFrame(schema=schema)]
     for name, each in scores.items():
-        ranked = RankedPositives.of(test.frame, each)
-        for part, rows in parts.items():
-            values = {"query": test.every_query, "ndcg": part_ndcg(ranked, rows, K)}
+        found = parts_ndcg(test.frame, each, parts.values(), K)
+        for part, ndcg in zip(parts, found, strict=True):
+            values = {"query": test.every_query, "ndcg": ndcg}
             table = pl.DataFrame(values).filter(pl.col("ndcg").is_not_nan())
             tables.append(table.with_columns(sampler=pl.lit(name), slice=pl.lit(part)))
     return pl.concat(tables)
@@ -105,19 +105,23 @@ def strongest(ground: Groundwork) -> str | None:
     return max(best, key=lambda name: best[name]) if best else None
 
 
-def cold_losses(found: Robustness, modality: str | None) -> dict | None:
+def cold_losses(found: Robustness, modality: str | None) -> list[dict]:
     """Return what ensemble and early fusion lose on items never met at 50% of a modality removed at random.
 
     `room` is half of what early fusion loses minus what the ensemble loses, paired: at least 0 is asked for.
     """
-    keys = [(Curve(str(modality), "random"), name, COLD) for name in (ENSEMBLE, FUSION)]
-    if any(key not in found.half for key in keys):
-        return None
-    ours, theirs = (found.half[key] for key in keys)
-    losses = {ENSEMBLE: ours, FUSION: theirs, "room": 0.5 * theirs - ours}
-    shown = {name: found.draws.interval(loss) for name, loss in losses.items()}
-    rows = {name: {"mean": i.mean, "low": i.low, "high": i.high, "n": i.n} for name, i in shown.items()}
-    return {"modality": modality, **rows}
+    rows = []
+    for part in COLD:
+        keys = [(Curve(str(modality), "random"), name, part) for name in (ENSEMBLE, FUSION)]
+        if all(key in found.half for key in keys):
+            ours, theirs = (found.half[key] for key in keys)
+            losses = {ENSEMBLE: ours, FUSION: theirs, "room": 0.5 * theirs - ours}
+            shown = {name: found.draws.interval(loss) for name, loss in losses.items()}
+            plain = {
+                name: {"mean": i.mean, "low": i.low, "high": i.high, "n": i.n} for name, i in shown.items()
+            }
+            rows.append({"modality": modality, "slice": part, **plain})
+    return rows
 
 
 def removal(ground: Groundwork, result: TrainResult, natural: MetaLearner, plan: Plan, queries: int) -> dict:

@@ -16,6 +16,7 @@ from rankers.metrics import rank_order
 Values = NDArray[np.float64]
 
 FEWEST = 30
+NEVER_MET = "items never met"
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,16 @@ class RankedPositives:
     place: IntArray
 
     @classmethod
-    def of(cls, frame: ScoreFrame, scores: Values) -> RankedPositives:
-        """Rank the candidates by (n_rows,) scores; ties are broken at random, the same way every time."""
+    def of(cls, frame: ScoreFrame, scores: Values, among: BoolArray | None = None) -> RankedPositives:
+        """Rank the candidates by (n_rows,) scores; ties are broken at random, the same way every time.
+
+        With (n_rows,) bool `among` the others are left out, as if they were no candidates.
+        """
         order = rank_order(scores, frame.offsets)
+        counts = np.ones(len(order), dtype=bool) if among is None else among[order]
         owner = np.repeat(np.arange(frame.n_queries), frame.group_sizes)
-        place = np.arange(len(order)) - frame.offsets[:-1][owner]
-        positive = frame.labels[order] > 0
+        place = _running(counts, owner)
+        positive = counts & (frame.labels[order] > 0)
         return cls(frame, order[positive], owner[positive], place[positive])
 
     def ndcg(self, part: BoolArray, k: int) -> Values:
@@ -99,7 +104,7 @@ def positive_slices(frame: ScoreFrame) -> dict[str, BoolArray]:
     found = {f"pattern {name}": rows for name, rows in _patterns(frame).items()}
     if BEHAVIOUR in frame.modalities:
         met = frame.present[:, frame.modalities.index(BEHAVIOUR)]
-        found |= {"items never met": ~met, "items met": met}
+        found |= {NEVER_MET: ~met, "items met": met}
     if ACTIVITY in frame.context_names:
         found |= _activity_thirds(frame)
     owner = np.repeat(np.arange(frame.n_queries), frame.group_sizes)

@@ -11,14 +11,13 @@ import numpy as np
 import polars as pl
 
 from ensembles.gate import Interval
-from ensembles.slices import RankedPositives
 from features.frame import BoolArray
 from features.removal import MODES, Mode, gone_from, removal_order
 from modalrank.evaluation import Values
 from modalrank.robustness.bench import Bench
 from modalrank.robustness.contestants import BEHAVIOUR_ONLY, Contestants
 from modalrank.robustness.draws import Draws
-from modalrank.robustness.parts import part_ndcg
+from modalrank.robustness.parts import parts_ndcg
 
 RATES = tuple(step / 10 for step in range(10))
 TOGETHER = "all content"
@@ -171,8 +170,7 @@ class _Meter:
 
     def _values(self, scores: Values) -> Measured:
         truth = self.bench.truth
-        ranked = RankedPositives.of(truth.frame, scores)
-        rows = [part_ndcg(ranked, part, self.k) for part in self.bench.parts.values()]
+        rows = parts_ndcg(truth.frame, scores, self.bench.parts.values(), self.k)
         slices = np.stack(rows) if rows else np.zeros((0, len(truth.every_query)))
         return Measured(truth.ndcg(scores, self.k), truth.recall(scores, self.k), slices)
 

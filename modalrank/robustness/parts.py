@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ensembles.score_frame import ACTIVITY, ScoreFrame
-from ensembles.slices import RankedPositives, positive_slices
+from ensembles.slices import NEVER_MET, RankedPositives, positive_slices
 from features.builder import FeatureModel
 from features.frame import BoolArray, IntArray
+from features.retrievers import BEHAVIOUR
 from modalrank.evaluation import Scored, Values
 from modalrank.judged_form import JudgedForm
 from modalrank.lists import Held
 from modalrank.log_form import LogForm
+
+# New items as if there were no others: what a ranker that never puts one in front makes of them shows here.
+AMONG_THEMSELVES = f"{NEVER_MET}, among themselves"
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,21 @@ class Part:
         (n_rows,) bool: the candidates that are among them.
     total
         (n_queries + m,) how many each query has, candidates or not, in the order of `Scored.every_query`.
+    among
+        (n_rows,) bool: the candidates that they are ranked among; None for all.
     """
 
     rows: BoolArray
     total: IntArray
+    among: BoolArray | None = None
 
 
 def parts_of(
     form: LogForm | JudgedForm, model: FeatureModel, truth: Scored, split: Held
 ) -> Mapping[str, Part]:
     """Return the slices of `ensembles.slices.positive_slices` by name, of all positives of the queries.
+
+    Items never met are there twice: among all candidates, and among themselves.
 
     Availability and novelty are those of the model, so that a slice holds the same positives whatever is
     removed afterwards.
@@ -58,15 +67,26 @@ def parts_of(
         unsorted = np.empty_like(rows)
         unsorted[order] = rows
         found[name] = Part(unsorted[: len(owner)], np.bincount(places[unsorted], minlength=n_queries))
+    if NEVER_MET in found:
+        never_met = ~frame.present[:, frame.modalities.index(BEHAVIOUR)]
+        found[AMONG_THEMSELVES] = replace(found[NEVER_MET], among=never_met)
     return found
 
 
-def part_ndcg(ranked: RankedPositives, part: Part, k: int) -> Values:
-    """Return (n_queries + m,) NDCG@k of the positives of a slice, as if the others were no candidates.
+def parts_ndcg(frame: ScoreFrame, scores: Values, parts: Iterable[Part], k: int) -> list[Values]:
+    """Return (n_queries + m,) NDCG@k of the positives of each slice under (n_rows,) scores.
 
-    A positive that is no candidate is not found; a query without any has NaN. Where positives are missed
-    the labels are 0 and 1, as those of logs are.
+    The other positives count as no candidates. A positive that is no candidate is not found; a query without
+    any has NaN. Where positives are missed the labels are 0 and 1, as those of logs are.
     """
+    everybody = RankedPositives.of(frame, scores)
+    return [
+        _ndcg_of(everybody if p.among is None else RankedPositives.of(frame, scores, p.among), p, k)
+        for p in parts
+    ]
+
+
+def _ndcg_of(ranked: RankedPositives, part: Part, k: int) -> Values:
     found = np.bincount(ranked.owner[part.rows[ranked.rows]], minlength=len(part.total))
     values = np.pad(ranked.ndcg(part.rows, k), (0, len(part.total) - ranked.frame.n_queries))
     ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))])

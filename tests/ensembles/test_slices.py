@@ -29,6 +29,19 @@ def test_ndcg_of_a_part_is_that_of_the_list_without_the_other_positives(seed: in
     np.testing.assert_allclose(values, expected, atol=1e-12)
 
 
+@given(seed=st.integers(0, 1000), share=st.floats(0.2, 1.0))
+def test_ranked_among_some_candidates_is_ranked_without_the_others(seed: int, share: float) -> None:
+    frame = complementary(12, seed)
+    generator = np.random.default_rng(seed)
+    frame = replace(frame, labels=generator.integers(0, 3, len(frame.labels)).astype(np.float32))
+    among = generator.random(len(frame.labels)) < share
+    scores = generator.normal(size=len(frame.labels))
+    values = RankedPositives.of(frame, scores, among).ndcg(among, K)
+    alone = frame.take_rows(among)
+    expected = ndcg(scores[among], alone.labels, alone.offsets, K)
+    np.testing.assert_allclose(values, expected, atol=1e-12)
+
+
 def test_query_without_a_positive_of_the_part_has_no_value() -> None:
     frame = from_lists([[[2.0], [1.0]], [[1.0], [2.0]]], labels=[[1, 0], [1, 0]])
     part = np.array([True, False, False, False])

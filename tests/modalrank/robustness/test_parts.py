@@ -12,7 +12,7 @@ from ensembles import slices
 from ensembles.slices import RankedPositives
 from modalrank.forms import make_form
 from modalrank.robustness.bench import make_bench
-from modalrank.robustness.parts import Part, part_ndcg, parts_of
+from modalrank.robustness.parts import AMONG_THEMSELVES, Part, parts_ndcg, parts_of
 
 K = 5
 
@@ -80,7 +80,7 @@ def thinned(log_result):
 def test_ndcg_of_a_slice_is_that_counted_by_hand(name, thinned, form):
     expected = by_hand(thinned, form, name)
     part, test = parts_of(form, thinned.model, thinned.test, "test")[name], thinned.test
-    values = part_ndcg(RankedPositives.of(test.frame, thinned.test_scores["item_knn"]), part, K)
+    [values] = parts_ndcg(test.frame, thinned.test_scores["item_knn"], [part], K)
     assert part.total.tolist() == [expected.get(q, (0, 0.0))[0] for q in test.every_query.tolist()]
     assert values.tolist() == pytest.approx(
         [expected.get(q, (0, np.nan))[1] for q in test.every_query.tolist()], nan_ok=True
@@ -95,7 +95,7 @@ def test_slice_of_every_positive_is_the_whole_metric(log_result, form):
     positives = form.positives("test")
     total = np.array([(positives.queries == query).sum() for query in test.every_query])
     everything = Part(test.frame.labels > 0, total)
-    values = part_ndcg(RankedPositives.of(test.frame, scores), everything, K)
+    [values] = parts_ndcg(test.frame, scores, [everything], K)
     np.testing.assert_allclose(values, test.ndcg(scores, K), atol=1e-12)
 
 
@@ -110,7 +110,7 @@ def test_query_that_no_source_reaches_counts_zero(log_result, form, parts):
     for name, part in found.items():
         assert part.total.sum() == parts[name].total.sum() and part.total[-1] == parts[name].total[0]
         scores = log_result.test_scores["item_knn"][test.frame.offsets[1] :]
-        last = part_ndcg(RankedPositives.of(cut, scores), part, K)[-1]
+        last = parts_ndcg(cut, scores, [part], K)[0][-1]
         assert last == 0.0 if part.total[-1] else np.isnan(last)
 
 
@@ -123,4 +123,22 @@ def test_judged_slices_are_those_of_their_rows(judged_result, monkeypatch):
         scores = judged_result.test_scores["linear"]
         ranked = RankedPositives.of(bench.truth.frame, scores)
         plain = ranked.ndcg(part.rows, K)
-        np.testing.assert_allclose(part_ndcg(ranked, part, K), plain)
+        np.testing.assert_allclose(parts_ndcg(bench.truth.frame, scores, [part], K)[0], plain)
+
+
+def test_new_items_among_themselves_are_ranked_as_if_there_were_no_others(log_result, form, monkeypatch):
+    monkeypatch.setattr(slices, "FEWEST", 1)
+    test, scores = log_result.test, log_result.test_scores["content_knn"]
+    new = (test.items % 3 == 0) | (log_result.model.history.met_by[test.items] == 0)
+    present = test.frame.present.copy()
+    present[new, test.frame.modalities.index("behaviour")] = False
+    test = replace(test, frame=replace(test.frame, present=present))
+    parts = parts_of(form, log_result.model, test, "test")
+    among_all, among_new = (parts[name] for name in (slices.NEVER_MET, AMONG_THEMSELVES))
+    assert among_new.among.tolist() == new.tolist()
+    values, own = parts_ndcg(test.frame, scores, [among_all, among_new], K)
+    alone = test.frame.take_rows(new)
+    cut = Part(among_new.rows[new], among_new.total)
+    np.testing.assert_allclose(own, parts_ndcg(alone, scores[new], [cut], K)[0])
+    known = among_new.total > 0
+    assert known.any() and (own[known] >= values[known]).all() and (own[known] > values[known]).any()
