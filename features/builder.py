@@ -98,12 +98,18 @@ class FeatureModel:
     settings: FeatureSettings = field(default_factory=FeatureSettings)
     met: sparse.csr_array | None = None
 
-    def generated(self, users: IntArray) -> Iterator[Candidates]:
-        """Yield retrieved candidates of these users in batches."""
+    def generated(self, users: IntArray, at_least: int = 0) -> Iterator[Candidates]:
+        """Yield retrieved candidates of these users in batches, more of a source where they are few."""
         met = (self.history.seen if self.met is None else self.met) if self.settings.exclude_seen else None
         settings = self.settings
         return retrieve(
-            self.retrievers, self.history, users, settings.per_source, met, settings.new_per_source
+            self.retrievers,
+            self.history,
+            users,
+            settings.per_source,
+            met,
+            settings.new_per_source,
+            at_least,
         )
 
     def given(self, queries: IntArray, items: IntArray) -> Iterator[Candidates]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,24 +49,34 @@ def retrieve(
     per_source: int,
     met: sparse.csr_array | None,
     new_per_source: int = 0,
+    at_least: int = 0,
 ) -> Iterator[Candidates]:
     """Yield, a batch of users at a time, the union of the best `per_source` items of every source.
 
     Sources that know items by what they are like add their best `new_per_source` of those that nobody has
     met, which would drown among the others. Items where `met` (n_users, n_items) is not zero are left out.
     Only items with a positive score are retrieved, so a user of whom no source knows anything gets the
-    popular ones. Memory grows with the batch, not with the number of users.
+    popular ones. For a user with fewer than `at_least` candidates every source adds twice as many, and
+    twice as many again, until there are enough or no source knows any more. Memory grows with the batch,
+    not with the number of users.
     """
     new = np.flatnonzero(history.met_by == 0)
     for batch in user_batches(users, history.n_items):
         dense = _dense_scores(retrievers, history, batch)
         hidden = np.zeros(dense.shape[1:], dtype=bool) if met is None else met[batch].toarray() != 0
-        chosen = np.zeros(dense.shape[1:], dtype=bool)
-        for retriever, scores in zip(retrievers, dense, strict=True):
-            usable = np.where(hidden, np.nan, scores)
-            chosen |= top_items(usable, per_source)
-            if new_per_source and len(new) and retriever.block != BEHAVIOUR:
-                chosen[:, new] |= top_items(usable[:, new], new_per_source)
+        chosen = _best_of_any(dense, hidden, per_source)
+        if new_per_source and len(new):
+            by_content = (
+                scores[:, new]
+                for retriever, scores in zip(retrievers, dense, strict=True)
+                if retriever.block != BEHAVIOUR
+            )
+            chosen[:, new] |= _best_of_any(by_content, hidden[:, new], new_per_source)
+        short, wanted = _shorter(chosen, np.arange(len(batch)), at_least), per_source
+        while len(short) and wanted < history.n_items:
+            wanted *= 2
+            chosen[short] |= _best_of_any(dense[:, short], hidden[short], wanted)
+            short = _shorter(chosen, short, at_least)
         rows, items = np.nonzero(chosen)
         yield Candidates(batch[rows], items.astype(np.int64), dense[:, rows, items].T)
 
@@ -104,6 +114,20 @@ def top_items(scores: FloatArray, n: int) -> BoolArray:
     chosen = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(chosen, drawn[best], found, axis=1)
     return chosen
+
+
+def _best_of_any(dense: Iterable[FloatArray], hidden: BoolArray, n: int) -> BoolArray:
+    """(n_users, n_items) bool: not hidden, and by the scores of one of the sources among its best n."""
+    chosen = np.zeros(hidden.shape, dtype=bool)
+    for scores in dense:
+        chosen |= top_items(np.where(hidden, np.nan, scores), n)
+    return chosen
+
+
+def _shorter(chosen: BoolArray, rows: IntArray, least: int) -> IntArray:
+    """Return those of the rows in which fewer are chosen."""
+    few: IntArray = rows[chosen[rows].sum(axis=1) < least]
+    return few
 
 
 def recall_ceilings(

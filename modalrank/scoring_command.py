@@ -132,7 +132,7 @@ def show_result(result: Result, run: str | None = None) -> None:
     if wanted is not None and counts["written"] < wanted * lists:
         lines.append(
             f"lists have {counts['written'] / lists:.1f} items on average, not {wanted}: "
-            "the sources found no more (candidates.per_source, a key of training)"
+            "the sources know no more of these users"
         )
     if counts["skipped"]:
         reasons = ", ".join(f"{reason} {number}" for reason, number in counts["skipped"].items())

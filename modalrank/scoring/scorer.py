@@ -85,6 +85,8 @@ def score_chunk(bundle: Bundle, rows: pl.DataFrame, *, explain: bool = False) ->
 def score_users(bundle: Bundle, users: Iterable[str], top_k: int) -> Iterator[pl.DataFrame]:
     """Yield the best `top_k` generated candidates of every user, in chunks of whole users.
 
+    Users of whom the sources find fewer, such as new ones, are given more of every source.
+
     Raises
     ------
     DataError
@@ -104,7 +106,7 @@ def score_lists_of(
             fix="give the candidates with --candidates",
         )
     codes = np.unique(bundle.queries.codes(users))
-    for frame in _frames(bundle, bundle.model.generated(codes), {}):
+    for frame in _frames(bundle, bundle.model.generated(codes, top_k), {}):
         pairs = pl.DataFrame(
             {"query": bundle.queries.ids[frame.queries], "item": bundle.items.ids[frame.items]},
             schema={"query": pl.String, "item": pl.String},

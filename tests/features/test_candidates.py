@@ -81,6 +81,16 @@ def test_retrieve_met_items_make_room_for_others():
     np.testing.assert_array_equal(got.queries, [0, 0, 1, 1])
 
 
+def test_retrieve_gives_more_of_every_source_where_candidates_are_too_few():
+    few = retrieved([FIRST, SECOND], TWO, BOTH_USERS, per_source=1)
+    assert few.offsets.tolist() == [0, 2, 3]
+    enough = together(list(retrieve([FIRST, SECOND], TWO, BOTH_USERS, 1, None, at_least=2)))
+    np.testing.assert_array_equal(enough.queries, [0, 0, 1, 1])
+    np.testing.assert_array_equal(enough.items, [*few.items[:2], 3, 4])
+    all_known = retrieved([FIRST, SECOND], TWO, BOTH_USERS, per_source=5)
+    assert_same(together(list(retrieve([FIRST, SECOND], TWO, BOTH_USERS, 1, None, at_least=9))), all_known)
+
+
 def test_retrieve_only_the_users_asked_for():
     got = retrieved([FIRST], TWO, np.array([1]), per_source=1)
     np.testing.assert_array_equal(got.queries, [1])
