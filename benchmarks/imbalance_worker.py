@@ -48,10 +48,14 @@ def sampled_by(config: Config, sampler: str) -> Config:
     return config.model_copy(update={"ensemble": config.ensemble.model_copy(update=drawn)})
 
 
+def without_reserve(meta: MetaLearner) -> MetaLearner:
+    """Return the rung below the places that are kept for new items."""
+    return meta.inner if isinstance(meta, Reserve) else meta
+
+
 def rung_of(ladder: Ladder, judge: Scored) -> str:
     """Return the rung that samplers are to be compared on: the one reached, or the best that weighs bases."""
-    reached = ladder.metas[ladder.chosen]
-    name = reached.inner.name if isinstance(reached, Reserve) else ladder.chosen
+    name = without_reserve(ladder.metas[ladder.chosen]).name
     weighing = [rung for rung in ladder.scores if rung not in (*UNWEIGHED, Reserve.name)]
     return (
         name if name in weighing else max(weighing, key=lambda r: np.nanmean(judge.ndcg(ladder.scores[r], K)))
@@ -144,6 +148,7 @@ def run(file: Path, overrides: list[str], folder: Path, queries: int, removals: 
     natural = climbed(ground, sampled_by(config, NATURAL), say)
     rung = rung_of(natural, ground.judge)
     metas = {WHOLE[NATURAL]: natural.metas[natural.chosen], WHOLE[AUTO]: result.stack.meta}
+    metas[AUTO] = without_reserve(result.stack.meta)
     for sampler in SAMPLERS:
         say(f"{rung} by {sampler}")
         metas[sampler] = fitted_by(ground, config, rung, sampler)
