@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ensembles.gate import Interval, Step, bootstrap_mean
-from ensembles.score_frame import ScoreFrame
+from ensembles.score_frame import ScoreFrame, concatenate
 from features.builder import FeatureModel
 from features.candidates import Candidates
 from features.frame import BoolArray, IntArray
@@ -74,6 +74,18 @@ class Scored:
         frame = self.frame
         values = metric(scores, frame.labels, frame.offsets, k, total_relevant=self.total_relevant)
         return np.concatenate([values, np.zeros(len(self.unreached))])
+
+
+def joined(parts: Sequence[Scored]) -> Scored:
+    """Put what was scored of different queries behind each other."""
+    totals = [part.total_relevant for part in parts if part.total_relevant is not None]
+    return Scored(
+        concatenate([part.frame for part in parts]),
+        np.concatenate([part.queries for part in parts]),
+        np.concatenate([part.items for part in parts]),
+        np.concatenate(totals) if totals else None,
+        np.concatenate([part.unreached for part in parts]),
+    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from ensembles import (
 from ensembles.gate import Step
 from ensembles.meta import teaching_queries
 from ensembles.samplers import NATURAL, sample
-from ensembles.score_frame import concatenate
 from features.frame import IntArray, rows_of_queries
 from features.retrievers import BEHAVIOUR
 from features.splits import query_folds
@@ -68,24 +67,20 @@ def fit_ladder(
 
     Meta-learners that learn a model are fitted on the out-of-fold queries `learned`. Those that only choose
     settings are fitted on the judging queries: held-out interactions can follow another distribution than
-    hidden training ones. They are judged by cross-fitting. Without `learned` the judging queries are out of
-    fold themselves, and all rungs learn from them. For judged lists, where out-of-fold and held-out queries
-    are alike, settings are chosen on both. All of them are fitted on what the sampler of the config draws
-    from their queries; under `auto` the ladder is climbed with the queries as they are, and then the sampler
-    is chosen for the rung that was reached.
+    hidden training ones. They are judged by cross-fitting. Without `learned` all rungs learn from the judging
+    queries. All of them are fitted on what the sampler of the config draws from their queries; under `auto`
+    the ladder is climbed with the queries as they are, and then the sampler is chosen for the rung that was
+    reached.
     """
     # What is derived from the frame on the way goes with this copy of it.
     judge = replace(judge, frame=replace(judge.frame))
-    both = learned if config.data.form == "judged" else None
-
     apart = [n for n in config.ensemble.ladder if learned and not _made(config, n).settings_only]
     metas: dict[str, MetaLearner] = {}
     scores: dict[str, Values] = {}
 
     def fitted(told: Config, name: str) -> Fitted:
         if learned is None or name not in apart:
-            crossed = _cross_fitted(told, name, judge.frame, both)
-            return Fitted(lambda: fit_rung(told, name, _joined(judge.frame, both)), crossed)
+            return Fitted(lambda: fit_rung(told, name, judge.frame), _cross_fitted(told, name, judge.frame))
         meta = fit_rung(told, name, learned)
         return Fitted(lambda: meta, meta_scores({name: meta}, judge.frame)[name])
 
@@ -208,16 +203,12 @@ def cross_parts(frame: ScoreFrame, seed: int) -> Iterator[tuple[IntArray, IntArr
         yield np.flatnonzero(parts != part), np.flatnonzero(parts == part)
 
 
-def _cross_fitted(config: Config, name: str, frame: ScoreFrame, extra: ScoreFrame | None) -> Values:
-    """Return (n_rows,) scores of each part by a fit on the others, and on all queries of `extra`."""
+def _cross_fitted(config: Config, name: str, frame: ScoreFrame) -> Values:
+    """Return (n_rows,) scores of each part by a fit on the others."""
     scores = np.zeros(len(frame.labels))
     for fitted, judged in cross_parts(frame, config.seed):
-        others = _joined(frame.take_queries(fitted), extra)
+        others = frame.take_queries(fitted)
         if len(teaching_queries(others)):
             rows = rows_of_queries(frame.offsets, judged)
             scores[rows] = fit_rung(config, name, others).score(frame.take_queries(judged))
     return scores
-
-
-def _joined(frame: ScoreFrame, extra: ScoreFrame | None) -> ScoreFrame:
-    return frame if extra is None else concatenate([frame, extra])

@@ -33,6 +33,7 @@ from modalrank.evaluation import (
     Values,
     activity_slices,
     coldness_slices,
+    joined,
     leaderboard,
     pattern_slices,
     query_pattern_slices,
@@ -125,7 +126,7 @@ class Groundwork:
     stack
         All bases, fitted; its meta-learner has learned nothing.
     oof
-        Out-of-fold scores that meta-learners which learn a model are fitted to; None where these are `judge`.
+        Out-of-fold scores that meta-learners which learn a model are fitted to; None where `judge` is that.
     judge
         Scores of the queries that choose.
     """
@@ -142,8 +143,9 @@ class Groundwork:
 def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainResult:
     """Run the whole line on a data set, in memory: nothing is written.
 
-    Under the strict protocol the rungs of the ladder are judged on the lists of validation; under the full
-    one on the out-of-fold lists of the newest label windows, which are made of validation.
+    Under the strict protocol the rungs of the ladder are judged on the lists of validation, of judged lists
+    on those out of fold as well; under the full one on the out-of-fold lists of the newest label windows,
+    which are made of validation.
 
     Raises
     ------
@@ -157,7 +159,6 @@ def train(dataset: Dataset, say: Callable[[str], None] = logger.info) -> TrainRe
 def lay_groundwork(dataset: Dataset, stages: Stages) -> Groundwork:
     """Encode, make the training queries, and fit and score the bases; raises as `train`."""
     config, say = dataset.config, stages.say
-    strict = config.protocol == "strict"
     with stages.stage("encode"):
         encodings = fit_encoders(dataset, say)
     form = with_filling(make_form(dataset, encodings, say))
@@ -175,9 +176,21 @@ def lay_groundwork(dataset: Dataset, stages: Stages) -> Groundwork:
         del frame
     untold = Stack(rankers, bases.modality, CONTEXT, make_meta("best_single"))
     with stages.stage("score validation"):
-        judges = form.held_out("valid", before_valid, config.ensemble.judges) if strict else None
-        judge = oof if judges is None else score_lists(untold, judges)
-    return Groundwork(dataset, encodings, form, bases, untold, oof if strict else None, judge)
+        valid = None
+        if config.protocol == "strict":
+            valid = score_lists(untold, form.held_out("valid", before_valid, config.ensemble.judges))
+    return Groundwork(dataset, encodings, form, bases, untold, *roles_of(config, oof, valid))
+
+
+def roles_of(config: Config, oof: Scored, valid: Scored | None) -> tuple[Scored | None, Scored]:
+    """Return the out-of-fold scores that models learn from, and those of the queries that choose.
+
+    Without `valid`, or where both are alike as judged lists are, one set of queries does both, each query
+    judged by fits that did not see it: the more queries, the smaller a gain that the gate can tell from luck.
+    """
+    if valid is None:
+        return None, oof
+    return (None, joined([oof, valid])) if config.data.form == "judged" else (oof, valid)
 
 
 def climbed(ground: Groundwork, config: Config, say: Callable[[str], None]) -> Ladder:

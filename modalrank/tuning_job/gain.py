@@ -15,7 +15,7 @@ from modalrank.config import Config
 from modalrank.evaluation import Scored, Values
 from modalrank.ladder import Ladder, fit_ladder
 from modalrank.lists import Lists
-from modalrank.training import CONTEXT, fit_bases, score_lists, scored_out_of_fold
+from modalrank.training import CONTEXT, fit_bases, roles_of, score_lists, scored_out_of_fold
 from modalrank.tuning_job.objectives import Prepared
 
 Say = Callable[[str], None]
@@ -42,9 +42,10 @@ class Arm:
     valid: Scored
     latency: dict[str, float]
 
-    def climb(self, say: Say) -> Ladder:
-        """Fit the ladder of the config."""
-        return fit_ladder(self.config, self.oof.frame, self.valid, say)
+    def climb(self, say: Say) -> tuple[Ladder, Scored]:
+        """Return the ladder of the config, and the queries that chose."""
+        learned, judge = roles_of(self.config, self.oof, self.valid)
+        return fit_ladder(self.config, None if learned is None else learned.frame, judge, say), judge
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,9 @@ def gains(default: Arm, tuned: Arm, say: Say) -> list[Gain]:
 
 
 def _ensemble(arm: Arm, k: int, say: Say) -> tuple[IntArray, Values]:
-    ladder = arm.climb(say)
-    return arm.valid.every_query, arm.valid.ndcg(ladder.scores[ladder.chosen], k)
+    ladder, judge = arm.climb(say)
+    held_out = np.isin(judge.every_query, arm.valid.every_query)
+    return judge.every_query[held_out], judge.ndcg(ladder.scores[ladder.chosen], k)[held_out]
 
 
 def _base(scored: Scored, name: str, k: int) -> tuple[IntArray, Values]:

@@ -18,9 +18,9 @@ K = 3
 SETTINGS = ["best_single", "rank_fusion", "greedy", "tuned_fusion"]
 
 
-def config_of(ladder: Sequence[str], *, form: str = "log", **ensemble: object) -> Config:
+def config_of(ladder: Sequence[str], **ensemble: object) -> Config:
     options = {"k": K, "ladder": list(ladder), "bootstrap_draws": 200, "sampling": "natural", **ensemble}
-    return Config.model_validate({"threads": 1, "data": {"form": form}, "ensemble": options})
+    return Config.model_validate({"threads": 1, "ensemble": options})
 
 
 def judged_by(frame: ScoreFrame, total_relevant: np.ndarray | None = None) -> Scored:
@@ -72,12 +72,6 @@ def test_settings_are_chosen_on_the_judging_queries_of_a_log(name: str) -> None:
     learned = one_knows(0, n_queries=90, seed=1)
     ladder = fitted(config_of(dict.fromkeys(["best_single", name])), learned, one_knows(1, n_queries=30))
     assert ladder.metas[name].bases_used()[0] == "base1"
-
-
-def test_settings_are_chosen_on_both_for_judged_lists() -> None:
-    learned, judge = one_knows(0, n_queries=90, seed=1), one_knows(1, n_queries=30)
-    ladder = fitted(config_of(["best_single"], form="judged"), learned, judge)
-    assert ladder.metas["best_single"].bases_used()[0] == "base0"
 
 
 @pytest.mark.parametrize("query", [0, 17])

@@ -17,7 +17,8 @@ from modalrank.bases import BaseSet, base_set
 from modalrank.config import load_config
 from modalrank.dataset import load_dataset
 from modalrank.evaluation import Scored
-from modalrank.training import Stages, TrainResult, train
+from modalrank.forms import make_form
+from modalrank.training import Stages, TrainResult, lay_groundwork, score_lists, train
 from tests.modalrank.form_parts import form_of, only, rows_of
 from tests.modalrank.worlds import item_ids
 
@@ -117,10 +118,21 @@ def test_log_is_judged_on_the_lists_of_validation(protocol, log_world):
     assert len(result.model.history.users) == result.dataset.in_split(*known).sum()
 
 
-def test_full_judged_lists_are_judged_out_of_fold_on_train_and_valid(judged_result):
-    rows = judged_result.dataset.in_split("train", "valid")
-    assert set(judged_result.valid.queries) == set(judged_result.dataset.query_codes[rows])
-    assert judged_result.valid.frame.n_queries == len(judged_result.valid.queries)
+@pytest.mark.parametrize("protocol", ["strict", "full"])
+def test_judged_lists_are_judged_on_all_queries_of_train_and_valid(protocol, judged_world):
+    """Strict: those of train out of fold, those of valid by bases that learned from all of train."""
+    config = load_config(judged_world.config, [f"protocol={protocol}"])
+    ground = lay_groundwork(load_dataset(config), Stages(str))
+    judge, rows = ground.judge, ground.dataset.in_split("train", "valid")
+    assert sorted(judge.queries) == np.unique(ground.dataset.query_codes[rows]).tolist()
+    assert judge.frame.n_queries == len(judge.queries) and len(judge.items) == len(judge.frame.labels)
+    assert ground.oof is None
+    form = make_form(ground.dataset, ground.encodings, str)
+    lists = form.held_out("valid", form.model_before("valid"))
+    held_out = score_lists(ground.stack, lists)
+    last = judge.frame.take_queries(np.flatnonzero(np.isin(judge.queries, lists.queries)))
+    same = np.array_equal(last.scores, held_out.frame.scores, equal_nan=True)
+    assert same == (protocol == "strict")
 
 
 @pytest.mark.parametrize(("large", "parts"), [(10**9, [[0], [1], [2]]), (0, [[0, 2], [1]])])
