@@ -38,7 +38,7 @@ from features.errors import ModalrankError
 from features.filling import METHODS
 from features.retrievers import BEHAVIOUR, CONTENT
 from modalrank.config import FUSED, BaseConfig, Config, load_config
-from modalrank.retriever_config import RetrieverConfig, default_retrievers
+from modalrank.feature_settings import retrievers_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -158,14 +158,6 @@ def meta_variants(config: Config) -> Iterator[Variant]:
         )
     if config.ensemble.reserve:
         yield Variant("reserve", ("ensemble.reserve=0",))
-
-
-def retrievers_of(config: Config) -> Sequence[RetrieverConfig]:
-    """Return the behaviour retrievers of a config, the default ones where it names none."""
-    if config.candidates.retrievers != "auto":
-        return config.candidates.retrievers
-    timed, staged = config.data.columns.time is not None, config.protocol == "full"
-    return default_retrievers(timed=timed, staged=staged)
 
 
 def without_kinds(config: Config, kinds: Container[str]) -> str:

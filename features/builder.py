@@ -35,6 +35,8 @@ class FeatureSettings:
     ----------
     per_source, new_per_source
         Items that each source retrieves, and of those that nobody has met each source but behaviour.
+    depths
+        Retriever to the number of items that it retrieves instead.
     last_k
         Last liked items that the `last` similarity looks at, and the half-life in items of the `recent`
         one; 0 for data without times, which have neither.
@@ -54,6 +56,7 @@ class FeatureSettings:
 
     per_source: int = 100
     new_per_source: int = 0
+    depths: Mapping[str, int] = field(default_factory=dict)
     last_k: int = 5
     components: int = 4
     exclude_seen: bool = True
@@ -98,19 +101,17 @@ class FeatureModel:
     settings: FeatureSettings = field(default_factory=FeatureSettings)
     met: sparse.csr_array | None = None
 
+    @property
+    def depths(self) -> list[int]:
+        """Return how many items each retriever adds to the candidates of a query."""
+        settings = self.settings
+        return [settings.depths.get(retriever.name, settings.per_source) for retriever in self.retrievers]
+
     def generated(self, users: IntArray, at_least: int = 0) -> Iterator[Candidates]:
         """Yield retrieved candidates of these users in batches, more of a source where they are few."""
         met = (self.history.seen if self.met is None else self.met) if self.settings.exclude_seen else None
-        settings = self.settings
-        return retrieve(
-            self.retrievers,
-            self.history,
-            users,
-            settings.per_source,
-            met,
-            settings.new_per_source,
-            at_least,
-        )
+        n_new = self.settings.new_per_source
+        return retrieve(self.retrievers, self.history, users, self.depths, met, n_new, at_least)
 
     def given(self, queries: IntArray, items: IntArray) -> Iterator[Candidates]:
         """Yield given candidates, sorted by (query, item), in batches of whole queries."""

@@ -46,12 +46,12 @@ def retrieve(
     retrievers: Sequence[Retriever],
     history: History,
     users: IntArray,
-    per_source: int,
+    depths: Sequence[int],
     met: sparse.csr_array | None,
     new_per_source: int = 0,
     at_least: int = 0,
 ) -> Iterator[Candidates]:
-    """Yield, a batch of users at a time, the union of the best `per_source` items of every source.
+    """Yield, a batch of users at a time, the union of the best items of every source, as many as its depth.
 
     Sources that know items by what they are like add their best `new_per_source` of those that nobody has
     met, which would drown among the others. Items where `met` (n_users, n_items) is not zero are left out.
@@ -64,17 +64,17 @@ def retrieve(
     for batch in user_batches(users, history.n_items):
         dense = _dense_scores(retrievers, history, batch)
         hidden = np.zeros(dense.shape[1:], dtype=bool) if met is None else met[batch].toarray() != 0
-        chosen = _best_of_any(dense, hidden, per_source)
+        chosen = _best_of_any(dense, hidden, depths)
         if new_per_source and len(new):
-            by_content = (
+            by_content = [
                 scores[:, new]
                 for retriever, scores in zip(retrievers, dense, strict=True)
                 if retriever.block != BEHAVIOUR
-            )
-            chosen[:, new] |= _best_of_any(by_content, hidden[:, new], new_per_source)
-        short, wanted = _shorter(chosen, np.arange(len(batch)), at_least), per_source
-        while len(short) and wanted < history.n_items:
-            wanted *= 2
+            ]
+            chosen[:, new] |= _best_of_any(by_content, hidden[:, new], [new_per_source] * len(by_content))
+        short, wanted = _shorter(chosen, np.arange(len(batch)), at_least), depths
+        while len(short) and min(wanted, default=0) < history.n_items:
+            wanted = [2 * depth for depth in wanted]
             chosen[short] |= _best_of_any(dense[:, short], hidden[short], wanted)
             short = _shorter(chosen, short, at_least)
         rows, items = np.nonzero(chosen)
@@ -116,11 +116,11 @@ def top_items(scores: FloatArray, n: int) -> BoolArray:
     return chosen
 
 
-def _best_of_any(dense: Iterable[FloatArray], hidden: BoolArray, n: int) -> BoolArray:
-    """(n_users, n_items) bool: not hidden, and by the scores of one of the sources among its best n."""
+def _best_of_any(dense: Iterable[FloatArray], hidden: BoolArray, depths: Sequence[int]) -> BoolArray:
+    """(n_users, n_items) bool: not hidden, and among the best of a source, as many as its depth."""
     chosen = np.zeros(hidden.shape, dtype=bool)
-    for scores in dense:
-        chosen |= top_items(np.where(hidden, np.nan, scores), n)
+    for scores, depth in zip(dense, depths, strict=True):
+        chosen |= top_items(np.where(hidden, np.nan, scores), depth)
     return chosen
 
 
@@ -134,11 +134,11 @@ def recall_ceilings(
     retrievers: Sequence[Retriever],
     history: History,
     positives: History,
-    per_source: int,
+    depths: Sequence[int],
     *,
     exclude_seen: bool = True,
 ) -> dict[str, float]:
-    """Share of the held-out liked pairs that each source, and the union, retrieves at `per_source`."""
+    """Share of the held-out liked pairs that each source, and the union, retrieves at its depth."""
     users = np.unique(positives.users[positives.is_positive])
     found = {retriever.name: 0 for retriever in retrievers} | {"union": 0}
     total = 0
@@ -147,9 +147,9 @@ def recall_ceilings(
         seen = history.seen[batch].toarray() > 0 if exclude_seen else np.zeros_like(truth)
         union = np.zeros_like(truth)
         total += int(truth.sum())
-        for retriever in retrievers:
+        for retriever, depth in zip(retrievers, depths, strict=True):
             scores = np.where(seen, np.nan, retriever.scores(history, batch))
-            chosen = top_items(scores, per_source)
+            chosen = top_items(scores, depth)
             found[retriever.name] += int((chosen & truth).sum())
             union |= chosen
         found["union"] += int((union & truth).sum())

@@ -11,6 +11,16 @@ from features.history import History
 from features.space import Space
 from modalrank.bases import sequence_length
 from modalrank.config import Config
+from modalrank.retriever_config import RetrieverConfig, default_retrievers
+
+
+def retrievers_of(config: Config) -> list[RetrieverConfig]:
+    """Return the behaviour retrievers of a config, the default ones where it names none."""
+    given = config.candidates.retrievers
+    if given != "auto":
+        return given
+    timed, staged = config.data.columns.time is not None, config.protocol == "full"
+    return list(default_retrievers(timed=timed, staged=staged))
 
 
 def feature_settings(config: Config) -> FeatureSettings:
@@ -18,6 +28,7 @@ def feature_settings(config: Config) -> FeatureSettings:
     return FeatureSettings(
         per_source=config.candidates.per_source,
         new_per_source=config.candidates.new_per_source,
+        depths={r.kind: r.depth for r in retrievers_of(config) if r.depth is not None},
         last_k=config.last_k if config.data.columns.time is not None else 0,
         components=config.components,
         exclude_seen=config.candidates.exclude_seen,

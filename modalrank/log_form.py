@@ -23,10 +23,9 @@ from modalrank.augmentation import augmented, with_made_items, with_negatives
 from modalrank.config import Config
 from modalrank.dataset import Dataset
 from modalrank.encoding import Encodings
-from modalrank.feature_settings import feature_settings, filled_items
+from modalrank.feature_settings import feature_settings, filled_items, retrievers_of
 from modalrank.lists import ALWAYS_LEARNED, Held, Lists, Progress, Training, Window
 from modalrank.negatives import JUDGES, PROBE_QUERIES, Negatives, choices, hardness_of, pick_negatives
-from modalrank.retriever_config import default_retrievers
 from tuning.grids import Trial, pick_setting
 
 
@@ -191,13 +190,13 @@ class LogForm:
 
     def ceilings(self) -> dict[str, float]:
         """Return the recall ceiling of every candidate source and of their union, on valid."""
-        model, settings = self._before_valid, self._before_valid.settings
+        model = self._before_valid
         return recall_ceilings(
             model.retrievers,
             model.history,
             self._truth("valid"),
-            settings.per_source,
-            exclude_seen=settings.exclude_seen,
+            model.depths,
+            exclude_seen=model.settings.exclude_seen,
         )
 
     def feature_model(self, history: History, items: Space) -> FeatureModel:
@@ -258,11 +257,7 @@ class LogForm:
     def _pick_retrievers(self) -> dict[str, Mapping[str, float]]:
         config, truth = self.config, self._truth("valid")
         params: dict[str, Mapping[str, float]] = {}
-        given = config.candidates.retrievers
-        if given == "auto":
-            timed, staged = self.train.times is not None, config.protocol == "full"
-            given = list(default_retrievers(timed=timed, staged=staged))
-        for retriever in given:
+        for retriever in retrievers_of(config):
             self.progress(f"tune {retriever.kind}")
             params[retriever.kind], trials = pick_setting(
                 retriever.kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from features.errors import ConfigError
 from features.retrievers import check_kind
@@ -21,6 +21,9 @@ class RetrieverConfig(BaseModel):
 
     kind: str
     params: Grid | list[Grid] = {}
+    depth: int | None = Field(
+        None, ge=1, le=10_000, description="items that it adds instead of candidates.per_source"
+    )
 
     @field_validator("kind")
     @classmethod
@@ -70,8 +73,9 @@ TIMED = (
     RetrieverConfig(kind="local_popularity"),
     RetrieverConfig(kind="covisitation", params={"window": [5, 20], "last": [10, 50]}),
 )
-# Where there are splits but no times, the newest split is what is recent.
-STAGED = (RetrieverConfig(kind="recent_popularity"),)
+# Where there are splits but no times, the newest split is what is recent. What was liked there is liked next,
+# but this source does not tell by whom: rankers choose, among many.
+STAGED = (RetrieverConfig(kind="recent_popularity", depth=100),)
 
 
 def default_retrievers(*, timed: bool, staged: bool) -> tuple[RetrieverConfig, ...]:

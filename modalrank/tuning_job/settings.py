@@ -11,8 +11,9 @@ from ensembles.samplers import NATURAL, sampler_defaults
 from features.encoders import make_encoder
 from features.retrievers.kinds import FITS, ITEM_MODELS
 from modalrank.config import BaseConfig, Config
+from modalrank.feature_settings import retrievers_of
 from modalrank.ladder import UNWEIGHED
-from modalrank.retriever_config import RetrieverConfig, default_retrievers
+from modalrank.retriever_config import RetrieverConfig
 from modalrank.tuning_job.command import Part
 from rankers.registry import make_ranker
 from tuning.spaces import (
@@ -104,7 +105,7 @@ def parts_defaults(config: Config, parts: tuple[Part, ...]) -> list[dict[str, Va
         encoder = make_encoder(modality.encoder, modality.params)
         values |= _scoped(f"encoders.{name}.", vars(encoder))
     values |= _scoped("candidates.", {**vars(config.candidates), **_first_labels(config)})
-    for retriever in _retrievers(config):
+    for retriever in retrievers_of(config):
         values |= _scoped(f"candidates.{retriever.kind}.", _retriever_values(retriever))
     for spec in config.bases if config.bases != "auto" else []:
         values |= _scoped(f"bases.{spec.name}.", base_defaults(spec))
@@ -129,7 +130,7 @@ def _with_encoders(config: Config, trial: Suggests) -> Config:
 
 def _with_candidates(config: Config, trial: Suggests) -> Config:
     retrievers = []
-    for given in _retrievers(config):
+    for given in retrievers_of(config):
         tried = RETRIEVERS[given.kind](Scoped(trial, f"{given.kind}."))
         fixed = {name: value for name, value in _retriever_values(given).items() if name in _named(given)}
         retrievers.append(RetrieverConfig(kind=given.kind, params={**fixed, **tried}))
@@ -141,14 +142,6 @@ def _with_candidates(config: Config, trial: Suggests) -> Config:
 
 def _with_params(spec: BaseConfig, params: Mapping[str, Value]) -> BaseConfig:
     return spec.model_copy(update={"params": {**spec.params, **params}})
-
-
-def _retrievers(config: Config) -> list[RetrieverConfig]:
-    given = config.candidates.retrievers
-    if given != "auto":
-        return given
-    timed = config.data.columns.time is not None
-    return list(default_retrievers(timed=timed, staged=config.protocol == "full"))
 
 
 def _named(retriever: RetrieverConfig) -> set[str]:

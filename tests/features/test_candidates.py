@@ -29,7 +29,7 @@ def together(parts: list[Candidates]) -> Candidates:
 
 
 def retrieved(retrievers, history: History, users, per_source, met=None) -> Candidates:
-    return together(list(retrieve(retrievers, history, users, per_source, met)))
+    return together(list(retrieve(retrievers, history, users, [per_source] * len(retrievers), met)))
 
 
 def assert_same(one: Candidates, other: Candidates) -> None:
@@ -74,6 +74,11 @@ def test_retrieve_is_the_union_with_the_scores_of_all_sources():
     np.testing.assert_array_equal(got.offsets, [0, 4, 6])
 
 
+def test_retrieve_takes_as_many_of_each_source_as_its_depth_says():
+    got = together(list(retrieve([FIRST, SECOND], TWO, BOTH_USERS, [3, 1], None)))
+    np.testing.assert_array_equal(got.items, [0, 1, 2, 4, 1, 3, 4])
+
+
 def test_retrieve_met_items_make_room_for_others():
     met = sparse.csr_array(np.array([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0]], dtype=np.float32))
     got = retrieved([FIRST, SECOND], TWO, BOTH_USERS, per_source=2, met=met)
@@ -84,11 +89,13 @@ def test_retrieve_met_items_make_room_for_others():
 def test_retrieve_gives_more_of_every_source_where_candidates_are_too_few():
     few = retrieved([FIRST, SECOND], TWO, BOTH_USERS, per_source=1)
     assert few.offsets.tolist() == [0, 2, 3]
-    enough = together(list(retrieve([FIRST, SECOND], TWO, BOTH_USERS, 1, None, at_least=2)))
+    enough = together(list(retrieve([FIRST, SECOND], TWO, BOTH_USERS, [1, 1], None, at_least=2)))
     np.testing.assert_array_equal(enough.queries, [0, 0, 1, 1])
     np.testing.assert_array_equal(enough.items, [*few.items[:2], 3, 4])
     all_known = retrieved([FIRST, SECOND], TWO, BOTH_USERS, per_source=5)
-    assert_same(together(list(retrieve([FIRST, SECOND], TWO, BOTH_USERS, 1, None, at_least=9))), all_known)
+    assert_same(
+        together(list(retrieve([FIRST, SECOND], TWO, BOTH_USERS, [1, 1], None, at_least=9))), all_known
+    )
 
 
 def test_retrieve_only_the_users_asked_for():
@@ -116,7 +123,7 @@ def test_retrieve_batches_do_not_change_the_result(users_a_batch, monkeypatch):
     users = np.arange(20)
     whole = retrieved(retrievers, history, users, 5, history.seen)
     monkeypatch.setattr(candidates, "BATCH_CELLS", users_a_batch * history.n_items)
-    parts = list(retrieve(retrievers, history, users, 5, history.seen))
+    parts = list(retrieve(retrievers, history, users, [5] * len(retrievers), history.seen))
     assert len(parts) == -(-20 // users_a_batch)
     assert_same(together(parts), whole)
 
@@ -152,27 +159,27 @@ HELD_OUT = history_of([(0, 1, 1.0, 0), (0, 4, 1.0, 0), (0, 2, 0.0, 0), (1, 3, 1.
 
 def test_recall_ceilings_hand_computed():
     # Unseen: user 0 is shown 1, 2 by the first and 4, 2 by the second; user 1 is shown 3, 4 by the first.
-    got = recall_ceilings([FIRST, SECOND], TWO, HELD_OUT, per_source=2)
+    got = recall_ceilings([FIRST, SECOND], TWO, HELD_OUT, [2, 2])
     assert got == {"first": 2 / 3, "second": 1 / 3, "union": 1.0}
 
 
 def test_recall_ceilings_seen_items_take_places_where_they_are_not_excluded():
     # Now the first shows user 0 the items 0 and 1.
-    got = recall_ceilings([FIRST, SECOND], TWO, HELD_OUT, per_source=1, exclude_seen=False)
+    got = recall_ceilings([FIRST, SECOND], TWO, HELD_OUT, [1, 1], exclude_seen=False)
     assert got == {"first": 1 / 3, "second": 1 / 3, "union": 2 / 3}
 
 
 def test_recall_ceilings_nothing_held_out_is_0():
     nothing = history_of([(0, 1, 0.0, 0)], 2, 5)
-    assert recall_ceilings([FIRST], TWO, nothing, per_source=2) == {"first": 0.0, "union": 0.0}
+    assert recall_ceilings([FIRST], TWO, nothing, [2]) == {"first": 0.0, "union": 0.0}
 
 
 def test_recall_ceilings_batches_do_not_change_the_result(monkeypatch):
     retrievers, history = real_world()
     held_out = block_history(20, 3, 12, n_cold=2, seed=1)
-    whole = recall_ceilings(retrievers, history, held_out, per_source=4)
+    whole = recall_ceilings(retrievers, history, held_out, [4] * len(retrievers))
     monkeypatch.setattr(candidates, "BATCH_CELLS", 1)
-    assert recall_ceilings(retrievers, history, held_out, per_source=4) == whole
+    assert recall_ceilings(retrievers, history, held_out, [4] * len(retrievers)) == whole
     assert 0 < whole["ease"] <= whole["union"] < 1
 
 
