@@ -133,7 +133,7 @@ def test_retrieve_scores_of_the_inner_retriever_are_made_once(beside, monkeypatc
         ItemItemRetriever, "scores", lambda self, *args: (calls.append(self), once(self, *args))[1]
     )
     sources = [inner, carried] if beside else [carried]
-    (found,) = retrieve(sources, of, np.arange(12), 5, of.seen)
+    (found,) = retrieve(sources, of, np.arange(12), [5] * len(sources), of.seen)
     assert calls == [inner]
     direct = carried.scores(of, np.arange(12))
     np.testing.assert_array_equal(found.scores[:, -1], direct[found.queries, found.items])
