@@ -17,7 +17,6 @@ from ensembles.gate import Interval, Step, bootstrap_mean
 from ensembles.oof import fit_bases as fit_side_by_side
 from ensembles.oof import oof_parts, without_folds
 from ensembles.score_frame import ACTIVITY, POPULARITY
-from ensembles.score_frame import concatenate as concatenate_scores
 from ensembles.stack import Stack
 from features.builder import CONTEXT as CONTEXT_BLOCK
 from features.builder import FeatureModel
@@ -262,25 +261,20 @@ def score_lists(stack: Stack, lists: Lists) -> Scored:
 
 def gather(parts: Iterable[tuple[Stack, Lists]]) -> Scored:
     """Score each lists with its own stack, and put the parts behind each other."""
-    frames, queries, items, totals, unreached = [], [], [], [], []
+    found: list[Scored] = []
+    unreached = []
     for stack, lists in parts:
-        here = []
-        for frame in _ahead(lists.frames()):
-            frames.append(stack.base_scores(frame))
-            items.append(frame.items)
-            here.append(frame.queries[frame.offsets[:-1]])
-        codes = np.concatenate([np.zeros(0, dtype=np.int64), *here])
-        queries.append(codes)
-        unreached.append(np.setdiff1d(lists.queries, codes))
-        if lists.total_relevant is not None:
-            totals.append(lists.total_relevant[np.searchsorted(lists.queries, codes)])
-    return Scored(
-        concatenate_scores(frames),
-        np.concatenate(queries),
-        np.concatenate(items),
-        np.concatenate(totals) if totals else None,
-        np.concatenate(unreached),
-    )
+        here = [_scored(stack, frame, lists) for frame in _ahead(lists.frames())]
+        found += here
+        unreached.append(np.setdiff1d(lists.queries, [code for part in here for code in part.queries]))
+    return replace(joined(found), unreached=np.concatenate(unreached))
+
+
+def _scored(stack: Stack, frame: RankingFrame, lists: Lists) -> Scored:
+    """Score one frame of the lists; a query without a candidate is in none."""
+    codes, totals = frame.queries[frame.offsets[:-1]], lists.total_relevant
+    known = None if totals is None else totals[np.searchsorted(lists.queries, codes)]
+    return Scored(stack.base_scores(frame), codes, frame.items, known)
 
 
 def _ahead(frames: Iterator[RankingFrame]) -> Iterator[RankingFrame]:
