@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensembles.average import AverageStack
+from ensembles.average import AverageStack, Hedge
 from ensembles.best_single import BestSingle
 from ensembles.fusion import RankFusion
 from ensembles.gate import Interval, Step, bootstrap_mean, climb, paired_bootstrap
@@ -35,6 +35,7 @@ __all__ = [
     "BestSingle",
     "Draw",
     "GreedySelection",
+    "Hedge",
     "Interval",
     "LambdaMART",
     "LinearStack",
@@ -72,8 +73,8 @@ _KINDS: Mapping[str, type[Any]] = {
     )
 }
 LADDER: tuple[str, ...] = tuple(_KINDS)
-# What is no rung of its own: places for new items, and what says who gets them.
-_PARTS: Mapping[str, type[Any]] = {Reserve.name: Reserve, MeanScore.name: MeanScore}
+# What is no rung of its own: half of a sampler, places for new items, and what says who gets them.
+_PARTS: Mapping[str, type[Any]] = {kind.name: kind for kind in (Hedge, Reserve, MeanScore)}
 
 
 def make_meta(

@@ -115,17 +115,19 @@ def _with_sampler(
         return ladder
     means = {name: float(np.nanmean(judge.ndcg(ladder.scores[name], k))) for name in weighing}
     rung = ladder.chosen if ladder.chosen in weighing else max(weighing, key=lambda name: means[name])
-    before = ladder.scores[ladder.chosen]
+    before = Fitted(lambda: ladder.metas[ladder.chosen], ladder.scores[ladder.chosen])
     found, trials = choose_sampler(config, rung, before, judge, fitted, say)
     if found is None:
         return replace(ladder, samplers=trials)
-    difference = paired_bootstrap(judge.ndcg(found.scores, k), judge.ndcg(before, k), draws, config.seed)
-    mean = float(np.nanmean(judge.ndcg(found.scores, k)))
-    step = Step(rung, mean, f"{ladder.chosen}, {NATURAL}", difference, accepted=True)
+    values, meta = judge.ndcg(found.scores, k), found.meta()
+    difference = paired_bootstrap(values, judge.ndcg(before.scores, k), draws, config.seed)
+    step = Step(
+        meta.name, float(np.nanmean(values)), f"{ladder.chosen}, {NATURAL}", difference, accepted=True
+    )
     return Ladder(
-        ladder.metas | {rung: found.meta()},
-        ladder.scores | {rung: found.scores},
-        rung,
+        ladder.metas | {meta.name: meta},
+        ladder.scores | {meta.name: found.scores},
+        meta.name,
         [*ladder.steps, step],
         trials,
     )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ensembles import MetaLearner
+from ensembles import Hedge, MetaLearner
+from ensembles.average import mean_of_z
 from ensembles.gate import Interval, bootstrap_mean, paired_bootstrap
 from ensembles.samplers import NATURAL
 from ensembles.slices import WorstSlice, positive_slices, worst_slice
@@ -34,6 +35,8 @@ class SamplerTrial:
         The sampler by name, `natural` for the ladder as it stood before.
     rung
         The meta-learner that learned from what it drew.
+    hedged
+        Half of the say is left to the ladder before.
     ndcg, gain
         Mean NDCG@k, and its paired difference to that of the ladder before.
     worst
@@ -48,12 +51,14 @@ class SamplerTrial:
     ndcg: Interval
     gain: Interval
     worst: WorstSlice | None
+    hedged: bool = False
     chosen: bool = False
 
     @property
     def named(self) -> str:
         """The sampler with its parameters."""
-        return " ".join([self.sampler, *(f"{name}={value}" for name, value in self.params.items())])
+        words = [self.sampler, *(f"{name}={value}" for name, value in self.params.items())]
+        return " ".join([*words, Hedge.name] if self.hedged else words)
 
 
 def strengths(k: int) -> tuple[tuple[str, dict[str, float]], ...]:
@@ -74,20 +79,22 @@ def strengths(k: int) -> tuple[tuple[str, dict[str, float]], ...]:
 def choose_sampler(
     config: Config,
     rung: str,
-    before: Values,
+    before: Fitted,
     judge: Scored,
     fitted: Callable[[Config, str], Fitted],
     say: Callable[[str], None],
 ) -> tuple[Fitted | None, tuple[SamplerTrial, ...]]:
-    """Return the rung fitted by the sampler with the best mean NDCG@k over a floor, and all that was tried.
+    """Return the rung fitted by the sampler with the surest NDCG@k over a floor, and all that was tried.
 
     The floor is the worst slice without sampling: only a sampler with a better worst slice (which may be
-    another one) is taken, and only if its mean NDCG@k is surely not lower by more than MARGIN.
+    another one) is taken, and only if its mean NDCG@k is surely not lower by more than MARGIN. Every sampler
+    is tried as it is, and with half of the say left to the ladder before. The lower bound of the gain decides
+    among them, as the best of so many means is one that luck was kind to.
 
     Parameters
     ----------
     before
-        (n_rows,) scores of the ladder as it stands.
+        The ladder as it stands.
     fitted
         Fits and scores a rung under a config.
 
@@ -98,26 +105,32 @@ def choose_sampler(
     """
     k, draws, seed = config.ensemble.k, config.ensemble.bootstrap_draws, config.seed
     slices = positive_slices(judge.frame)
-    without = judge.ndcg(before, k)
+    without = judge.ndcg(before.scores, k)
 
-    def tried(name: str, params: Mapping[str, Any], scores: Values) -> SamplerTrial:
+    def tried(name: str, params: Mapping[str, Any], scores: Values, hedged: bool = False) -> SamplerTrial:
         values = judge.ndcg(scores, k)
         gain = paired_bootstrap(values, without, draws, seed)
         worst = worst_slice(judge.frame, scores, slices, k)
-        return SamplerTrial(name, params, rung, bootstrap_mean(values, draws, seed), gain, worst)
+        return SamplerTrial(name, params, rung, bootstrap_mean(values, draws, seed), gain, worst, hedged)
 
-    natural = tried(NATURAL, {}, before)
+    natural = tried(NATURAL, {}, before.scores)
     trials, best, found = [natural], natural, None
     for name, params in strengths(k) if natural.worst is not None else ():
         say(f"sampler {name}")
         drawn = {"sampling": name, "sampling_params": params}
         told = config.model_copy(update={"ensemble": config.ensemble.model_copy(update=drawn)})
         one = fitted(told, rung)
-        trial = tried(name, params, one.scores)
-        trials.append(trial)
-        if _admissible(trial, natural) and (found is None or trial.ndcg.mean > best.ndcg.mean):
-            best, found = trial, one
+        for each in (one, _hedge(before, one, judge)):
+            trial = tried(name, params, each.scores, hedged=each is not one)
+            trials.append(trial)
+            if _admissible(trial, natural) and (found is None or trial.gain.low > best.gain.low):
+                best, found = trial, each
     return found, tuple(replace(trial, chosen=trial is best) for trial in trials)
+
+
+def _hedge(before: Fitted, sampled: Fitted, judge: Scored) -> Fitted:
+    scores = mean_of_z(before.scores, sampled.scores, judge.frame.offsets)
+    return Fitted(lambda: Hedge(before.meta(), sampled.meta()), scores)
 
 
 def _admissible(trial: SamplerTrial, natural: SamplerTrial) -> bool:

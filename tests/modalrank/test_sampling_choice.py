@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from ensembles import Hedge
 from modalrank import sampling_choice
 from modalrank.config import Config
 from modalrank.evaluation import Scored
@@ -27,29 +28,42 @@ def scored(*, with_image: float, without: float) -> np.ndarray:
     return np.where(lucky, TRUTH, -TRUTH)
 
 
-def chosen_among(monkeypatch: pytest.MonkeyPatch, outcomes: Mapping[str, np.ndarray]) -> str | None:
+def chosen_among(
+    monkeypatch: pytest.MonkeyPatch, outcomes: Mapping[str, np.ndarray], before: np.ndarray | None = None
+) -> str | None:
     """Return the sampler that is taken where a rung fitted by each has these scores."""
     monkeypatch.setattr(sampling_choice, "strengths", lambda k: tuple((name, {}) for name in outcomes))
 
     def fitted(config: Config, rung: str) -> Fitted:
         return Fitted(lambda: rung, outcomes[config.ensemble.sampling])
 
-    before = scored(with_image=0.5, without=0.6)
+    before = scored(with_image=0.5, without=0.6) if before is None else before
     judge = Scored(JUDGE, np.arange(JUDGE.n_queries), np.arange(len(JUDGE.labels)), None)
-    found, trials = choose_sampler(CONFIG, "greedy", before, judge, fitted, str)
+    as_it_stands = Fitted(lambda: "before", before)
+    found, trials = choose_sampler(CONFIG, "greedy", as_it_stands, judge, fitted, str)
     (taken,) = [trial for trial in trials if trial.chosen]
-    assert [trial.sampler for trial in trials] == ["natural", *outcomes]
+    tried = [f"{name}{half}" for name in outcomes for half in ("", " hedge")]
+    assert [trial.named for trial in trials] == ["natural", *tried]
     assert (found is None) == (taken.sampler == "natural")
-    return None if found is None else taken.sampler
+    if found is None:
+        return None
+    assert isinstance(found.meta(), Hedge) == taken.hedged
+    return taken.named
 
 
-def test_best_mean_is_taken_of_those_that_serve_the_worst_slice_better(monkeypatch) -> None:
+def test_surest_gain_is_taken_of_those_that_serve_the_worst_slice_better(monkeypatch) -> None:
     outcomes = {
         "raking": scored(with_image=0.6, without=0.6),
         "shapley": scored(with_image=0.7, without=0.7),
         "class_balanced": scored(with_image=0.4, without=1.0),
     }
     assert chosen_among(monkeypatch, outcomes) == "shapley"
+
+
+def test_half_of_a_sampler_is_taken_where_the_errors_of_both_are_not_the_same(monkeypatch) -> None:
+    before, sampled = (TRUTH + np.random.default_rng(seed).normal(size=len(TRUTH)) for seed in (0, 1))
+    assert chosen_among(monkeypatch, {"raking": sampled}, before) == "raking hedge"
+    assert chosen_among(monkeypatch, {"raking": TRUTH}, before) == "raking"
 
 
 def test_nothing_is_taken_that_surely_costs_ndcg(monkeypatch) -> None:
@@ -68,11 +82,11 @@ def test_ladder_takes_a_sampler_and_says_what_was_tried() -> None:
     judge = Scored(JUDGE, np.arange(JUDGE.n_queries), np.arange(len(JUDGE.labels)), None)
     ladder = fit_ladder(told, halves(400, 0), judge, str)
     natural, *others = ladder.samplers
-    assert len(others) == len(sampling_choice.strengths(10))
+    assert len(others) == 2 * len(sampling_choice.strengths(10))
     assert {trial.rung for trial in ladder.samplers} == {"linear_stack"}
     assert sum(trial.chosen for trial in ladder.samplers) == 1
     for trial in others:
         if trial.chosen:
             assert trial.gain.low > -MARGIN and trial.worst.mean > natural.worst.mean
             assert ladder.steps[-1].against.endswith("natural")
-            assert ladder.chosen == "linear_stack"
+            assert ladder.chosen == ("hedge" if trial.hedged else "linear_stack")

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ensembles import Reserve, make_meta
+from ensembles import Hedge, MetaLearner, Reserve, make_meta
 from modalrank.bundle import Bundle
 from modalrank.scoring import Model, Options, Result, run_job
 from tests.modalrank.worlds import item_ids, user_ids
@@ -21,8 +21,16 @@ def silent(_: str) -> None:
 
 def with_meta(result, bundle: Bundle, name: str) -> Bundle:
     """The bundle with all bases of the run under another meta-learner, so that every base has a say."""
-    inner = make_meta("best_single" if name == "reserve" else name, k=5, threads=1).fit(result.test.frame)
-    meta = Reserve(inner, inner, "behaviour", 2, 5) if name == "reserve" else inner
+
+    def fitted(name: str) -> MetaLearner:
+        return make_meta(name, k=5, threads=1).fit(result.test.frame)
+
+    if name == "reserve":
+        meta: MetaLearner = Reserve(fitted("best_single"), fitted("best_single"), "behaviour", 2, 5)
+    elif name == "hedge":
+        meta = Hedge(fitted("linear_stack"), fitted("rank_fusion"))
+    else:
+        meta = fitted(name)
     stack = replace(result.stack, meta=meta).pruned()
     return replace(bundle, stack=stack, blocks={base: result.blocks[base] for base in stack.bases})
 

@@ -25,7 +25,7 @@ from tests.modalrank.scoring.conftest import with_meta
 from tests.modalrank.worlds import N_COLD, item_ids, user_ids
 
 METAS = ("best_single", "rank_fusion", "linear_stack")
-LOG_METAS = (*METAS, "reserve")
+LOG_METAS = (*METAS, "reserve", "hedge")
 NEW_ITEM, NEW_USER = "new-item", "new-user"
 
 
