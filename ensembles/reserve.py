@@ -13,7 +13,7 @@ import numpy as np
 from ensembles.meta import MetaLearner, read_state, scores_of, write_state
 from ensembles.score_frame import ScoreFrame
 from features.frame import BoolArray, IntArray
-from features.per_query import ScoreArray, rows_by_size
+from features.per_query import ScoreArray, reduce_queries, rows_by_size
 
 INNER, NEWCOMERS = "inner", "newcomers"
 
@@ -24,7 +24,8 @@ class Reserve:
     An item without an interaction has no behaviour to speak for it, so that a list ordered by expected hits
     alone never shows it, and it stays without an interaction. The last `slots` of the first `k` places are
     kept for such items as `newcomers` scores high enough; those that already are among the first `k` count.
-    A user whom no new item suits keeps the list as it is.
+    A user whom no new item suits keeps the list as it is, and so does one whom the last items of the list
+    suit still better.
 
     Parameters
     ----------
@@ -40,8 +41,11 @@ class Reserve:
         opinion of a base that `newcomers` reads: without either nothing speaks for it.
     slots, k
         Most places that are kept, of the first k.
+    displaced
+        Share of the mean score, by `newcomers`, of the last quarter of the first k that is taken off the
+        score of a new item: what it takes the place of.
     least
-        The lowest score of a new item for which a place is kept.
+        The lowest of what is left of a new item's score for which a place is kept.
     """
 
     name: ClassVar[str] = "reserve"
@@ -56,6 +60,7 @@ class Reserve:
         k: int,
         *,
         told_by: Sequence[str] = (),
+        displaced: float = 0.0,
         least: float = -np.inf,
     ) -> None:
         self.inner = inner
@@ -64,6 +69,7 @@ class Reserve:
         self.told_by = tuple(told_by)
         self.slots = slots
         self.k = k
+        self.displaced = displaced
         self.least = least
 
     def fit(self, oof: ScoreFrame) -> Self:
@@ -73,10 +79,10 @@ class Reserve:
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) scores: minus the place in the list, from 1."""
-        merit = merit_of(frame, self.newcomers, new_rows(frame, self.modality, self.told_by))
-        return Places.ordered(frame, self.inner.score(frame), merit, self.least).with_reserve(
-            self.slots, self.k
-        )
+        inner, is_new = self.inner.score(frame), new_rows(frame, self.modality, self.told_by)
+        merit = merit_of(frame, self.newcomers, is_new)
+        merit -= self.displaced * last_places(frame, inner, self.newcomers, self.k)
+        return Places.ordered(frame, inner, merit, self.least).with_reserve(self.slots, self.k)
 
     def bases_used(self) -> tuple[str, ...]:
         """Return what both meta-learners read."""
@@ -86,6 +92,7 @@ class Reserve:
         """Write `meta.json` and a folder for each of the two meta-learners."""
         state = {"modality": self.modality, "told_by": self.told_by, "slots": self.slots, "k": self.k}
         # JSON has no infinity.
+        state |= {"displaced": self.displaced}
         state |= {"least": self.least if np.isfinite(self.least) else None}
         write_state(folder, self.name, state)
         for name, meta in ((INNER, self.inner), (NEWCOMERS, self.newcomers)):
@@ -181,6 +188,18 @@ def merit_of(frame: ScoreFrame, newcomers: MetaLearner, is_new: BoolArray) -> Sc
     merit = np.full(len(known), np.nan)
     merit[known] = newcomers.score(frame.take_rows(known))
     return merit
+
+
+def last_places(frame: ScoreFrame, scores: ScoreArray, newcomers: MetaLearner, k: int) -> ScoreArray:
+    """(n_rows,) mean of what `newcomers` says of the last quarter of the first k of the row's query."""
+    order, starts, sizes = _best_first(scores, frame.offsets), frame.offsets[:-1], frame.group_sizes
+    place = np.arange(len(order)) - np.repeat(starts, sizes)
+    end = np.repeat(np.minimum(sizes, k), sizes)
+    last = (place < end) & (place >= end - max(k // 4, 1))
+    said = np.where(last, newcomers.score(frame)[order], 0.0)
+    total = reduce_queries(np.add, said, frame.offsets, empty=0.0)
+    count = reduce_queries(np.add, last.astype(np.float64), frame.offsets, empty=1.0)
+    return np.repeat(total / count, sizes)
 
 
 def _best_first(scores: ScoreArray, offsets: IntArray) -> IntArray:

@@ -181,7 +181,7 @@ class EnsembleConfig(_Strict):
         10_000, ge=20, description="queries that choose, drawn at random where there are more"
     )
     reserve: int = Field(
-        8, ge=0, description="most of the first k places that may be kept for items without an interaction"
+        16, ge=0, description="most of the first k places that may be kept for items without an interaction"
     )
     sampling: str = Field(
         AUTO,

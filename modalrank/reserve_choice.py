@@ -8,7 +8,7 @@ import numpy as np
 
 from ensembles import MeanScore, MetaLearner, Reserve
 from ensembles.meta import teaching_queries
-from ensembles.reserve import Places, merit_of, new_rows
+from ensembles.reserve import Places, last_places, merit_of, new_rows
 from features.frame import BoolArray
 from features.retrievers import BEHAVIOUR
 from modalrank.config import Config
@@ -17,6 +17,8 @@ from rankers.metrics import rank_order
 
 # New items that are good enough for a place, for each query on average.
 RATES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+# Share of what a new item takes the place of that it has to be better than.
+DISPLACED = 0.5
 # Share of NDCG@k and of recall@k that places for new items may cost, and how sure of that one has to be:
 # standard errors between the mean and its lower bound of 95%, one-sided.
 MOST_COST = 0.02
@@ -66,7 +68,7 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
     if not len(teaching_queries(among_new)):
         return None
     newcomers = MeanScore(k, seed=config.seed).fit(among_new)
-    merit = merit_of(frame, newcomers, is_new)
+    merit = merit_of(frame, newcomers, is_new) - DISPLACED * last_places(frame, scores, newcomers, k)
 
     def lists(after: Values) -> _Lists:
         hits = (frame.labels > 0) & is_new & _among_first(after, judge, k)
@@ -80,7 +82,9 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
             break
         value = kept.found, float(np.nanmean(kept.ndcg))
         if kept.found > before.found and (best is None or value > best[0]):
-            meta = Reserve(inner, newcomers, BEHAVIOUR, slots, k, told_by=told_by, least=least)
+            meta = Reserve(
+                inner, newcomers, BEHAVIOUR, slots, k, told_by=told_by, displaced=DISPLACED, least=least
+            )
             best = value, Choice(meta, kept.scores)
     return best[1] if best is not None else None
 
