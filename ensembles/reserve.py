@@ -79,10 +79,15 @@ class Reserve:
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) scores: minus the place in the list, from 1."""
-        inner, is_new = self.inner.score(frame), new_rows(frame, self.modality, self.told_by)
-        merit = merit_of(frame, self.newcomers, is_new)
-        merit -= self.displaced * last_places(frame, inner, self.newcomers, self.k)
-        return Places.ordered(frame, inner, merit, self.least).with_reserve(self.slots, self.k)
+        inner = self.inner.score(frame)
+        return Places.ordered(frame, inner, self.merit(frame, inner), self.least).with_reserve(
+            self.slots, self.k
+        )
+
+    def merit(self, frame: ScoreFrame, inner: ScoreArray) -> ScoreArray:
+        """Return what is left of the score of each new item in (n_rows,) lists of `inner`, NaN elsewhere."""
+        merit = merit_of(frame, self.newcomers, new_rows(frame, self.modality, self.told_by))
+        return merit - self.displaced * last_places(frame, inner, self.newcomers, self.k)
 
     def bases_used(self) -> tuple[str, ...]:
         """Return what both meta-learners read."""

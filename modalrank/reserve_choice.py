@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ensembles import MeanScore, MetaLearner, Reserve
 from ensembles.meta import teaching_queries
-from ensembles.reserve import Places, last_places, merit_of, new_rows
+from ensembles.reserve import Places, new_rows
 from features.frame import BoolArray
 from features.retrievers import BEHAVIOUR
 from modalrank.config import Config
@@ -68,7 +69,8 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
     if not len(teaching_queries(among_new)):
         return None
     newcomers = MeanScore(k, seed=config.seed).fit(among_new)
-    merit = merit_of(frame, newcomers, is_new) - DISPLACED * last_places(frame, scores, newcomers, k)
+    reserve = partial(Reserve, inner, newcomers, BEHAVIOUR, slots, k, told_by=told_by, displaced=DISPLACED)
+    merit = reserve().merit(frame, scores)
 
     def lists(after: Values) -> _Lists:
         hits = (frame.labels > 0) & is_new & _among_first(after, judge, k)
@@ -82,10 +84,7 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
             break
         value = kept.found, float(np.nanmean(kept.ndcg))
         if kept.found > before.found and (best is None or value > best[0]):
-            meta = Reserve(
-                inner, newcomers, BEHAVIOUR, slots, k, told_by=told_by, displaced=DISPLACED, least=least
-            )
-            best = value, Choice(meta, kept.scores)
+            best = value, Choice(reserve(least=least), kept.scores)
     return best[1] if best is not None else None
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from ensembles import oof
 from ensembles.meta import mean_ndcg
-from ensembles.reserve import merit_of, new_rows
 from ensembles.stack import Stack
 from features.errors import DataError
 from modalrank import reserve_choice, training
@@ -192,7 +191,7 @@ def test_places_for_new_items_are_part_of_the_stack(own_log, monkeypatch, tmp_pa
         (new[a:b][np.argsort(-scores[a:b])][:5].sum(), new[a:b].sum()) for a, b in pairwise(frame.offsets)
     ]
     meta = result.stack.meta
-    merit = merit_of(frame, meta.newcomers, new_rows(frame, "behaviour", meta.told_by))
+    merit = meta.merit(frame, meta.inner.score(frame))
     good = np.add.reduceat(merit >= meta.least, frame.offsets[:-1])
     assert meta.slots == 2 and good.any()
     assert all(seen >= min(2, enough) for (seen, _), enough in zip(shown, good, strict=True))
