@@ -11,11 +11,12 @@ import numpy as np
 from ensembles.lambdamart import LambdaMART
 from ensembles.linear_stack import LinearStack
 from ensembles.meta import MetaLearner, place_unknown_last, read_state, scores_of, write_state
+from ensembles.samplers import NATURAL
 from ensembles.score_frame import ScoreFrame
 from features.frame import IntArray
 from features.per_query import ScoreArray, weighted_sum, z_scores
 
-NATURAL, SAMPLED = "natural", "sampled"
+SAMPLED = "sampled"
 
 
 def mean_of_z(one: ScoreArray, other: ScoreArray, offsets: IntArray) -> ScoreArray:

@@ -97,8 +97,7 @@ class Reserve:
         """Write `meta.json` and a folder for each of the two meta-learners."""
         state = {"modality": self.modality, "told_by": self.told_by, "slots": self.slots, "k": self.k}
         # JSON has no infinity.
-        state |= {"displaced": self.displaced}
-        state |= {"least": self.least if np.isfinite(self.least) else None}
+        state |= {"displaced": self.displaced, "least": self.least if np.isfinite(self.least) else None}
         write_state(folder, self.name, state)
         for name, meta in ((INNER, self.inner), (NEWCOMERS, self.newcomers)):
             (folder / name).mkdir()
