@@ -129,7 +129,7 @@ def new_item_metrics(history: History, truth: History, modality: ModalityVectors
     liked = truth.liked[:, new].toarray() > 0
     users = np.flatnonzero(liked.any(axis=1) & (np.diff(history.liked.indptr) > 0))
     graphed = with_graph(modality, history.popularity > 0, NEIGHBOURS)
-    near = content_retrievers({"m": graphed}, [], history.popularity)[0]
+    near = content_retrievers({"m": graphed}, [], history)[0]
     scores = np.nan_to_num(near.scores(history, users)[:, new], nan=-1.0)
     lots = np.random.default_rng(0).permutation(len(new))
     order = np.lexsort((np.broadcast_to(lots, scores.shape), -scores))[:, :K]

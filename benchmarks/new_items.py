@@ -83,8 +83,11 @@ def retrievers_of(items: Space, known: History, neighbours: int) -> Iterator[tup
         graphs = [modality.graph for modality in graphed.values() if modality.graph is not None]
         total = sparse.csr_array(sum(graphs[1:], start=graphs[0]))
         yield f"all, cosines as they are, {told}", ItemItemRetriever("sum", "content", total, present)
-        *_, nearest, carried = content_retrievers(graphed, [rp3beta], known.popularity)
+        *_, nearest, regressed, carried = content_retrievers(graphed, [rp3beta], known)
         yield f"all, balanced, {told}", nearest
+        if told == "terms":
+            yield "regression on all", regressed
+            yield "all, balanced, terms, and the regression: mean z", MeanZ(nearest, regressed)
         yield f"RP3beta carried along all, balanced, {told}", carried
         for name, modality in graphed.items():
             if told == "vectors":
@@ -93,6 +96,23 @@ def retrievers_of(items: Space, known: History, neighbours: int) -> Iterator[tup
                 assert modality.graph is not None
                 near = ItemItemRetriever(name, name, modality.graph, modality.present)
                 yield f"{name}, neighbours by {told}", near
+
+
+@dataclass(frozen=True)
+class MeanZ:
+    """The mean of two retrievers' z-scores among the items that both know."""
+
+    one: Retriever
+    other: Retriever
+
+    def scores(self, known: History, users: np.ndarray) -> np.ndarray:
+        """Return (n_users, n_items) float32 means, NaN where one of them has no opinion."""
+        total = np.zeros((len(users), known.n_items), dtype=np.float32)
+        for retriever in (self.one, self.other):
+            scores = retriever.scores(known, users)[:, known.met_by == 0]
+            mean, spread = (f(scores, axis=1, keepdims=True) for f in (np.nanmean, np.nanstd))
+            total[:, known.met_by == 0] += (scores - mean) / np.maximum(spread, 1e-12)
+        return total / 2
 
 
 def profile(name: str, modality: ModalityVectors) -> ProjectionRetriever:

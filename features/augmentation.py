@@ -99,5 +99,5 @@ def with_synthetic(model: FeatureModel, made: dict[str, FloatArray], neighbours:
     }
     history = model.history.resized(model.history.n_users, n_items)
     behaviour = [r.resized(n_items) for r in model.retrievers if r.block == BEHAVIOUR]
-    content = content_retrievers(items, behaviour, history.popularity)
+    content = content_retrievers(items, behaviour, history)
     return replace(model, history=history, items=items, retrievers=(*behaviour, *content))

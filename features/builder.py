@@ -196,7 +196,7 @@ class FeatureModel:
             for name, modality in items.items()
         }
         behaviour = [retriever for retriever in self.retrievers if retriever.block == BEHAVIOUR]
-        content = content_retrievers(graphed, behaviour, self.history.popularity)
+        content = content_retrievers(graphed, behaviour, self.history)
         return replace(self, items=graphed, retrievers=(*behaviour, *content))
 
     def _sequences(self, candidates: Candidates) -> Sequences | None:

@@ -121,7 +121,7 @@ class Bundle:
         }
         retrievers = [load_retriever(folder / "retrievers" / name) for name in manifest["retrievers"]]
         history = _load_history(folder / "history.npz", len(queries), len(items), **manifest["history"])
-        content = content_retrievers(spaces["items"], retrievers, history.popularity)
+        content = content_retrievers(spaces["items"], retrievers, history)
         settings = manifest["settings"]
         model = FeatureModel(
             history,

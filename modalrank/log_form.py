@@ -203,7 +203,7 @@ class LogForm:
         """Fit the retrievers on a history."""
         config, seed = self.config, self.config.seed
         retrievers = [fit_behaviour(kind, history, p, seed=seed) for kind, p in self.params.items()]
-        content = content_retrievers(items, retrievers, history.popularity)
+        content = content_retrievers(items, retrievers, history)
         return FeatureModel(history, items, self.users, (*retrievers, *content), feature_settings(config))
 
     def _unmet(self, model: FeatureModel, split: Held) -> FeatureModel:

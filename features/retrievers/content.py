@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from features.frame import BoolArray, FloatArray
+from features.frame import BoolArray
+from features.history import History
 from features.retrievers.base import Retriever
 from features.retrievers.item_item import ItemItemRetriever
 from features.retrievers.propagation import propagated
+from features.retrievers.regression import fit_content_regression
 from features.space import Space
 
 # The block of what joins several modalities; no modality may have its name.
@@ -21,9 +23,9 @@ BELOW = 10
 
 
 def content_retrievers(
-    items: Space, behaviour: Sequence[Retriever], degree: FloatArray
+    items: Space, behaviour: Sequence[Retriever], history: History
 ) -> tuple[Retriever, ...]:
-    """Return the nearest neighbours in each modality and in all, and behaviour carried along the latter.
+    """Return the neighbours in each modality and in all, a regression, and behaviour carried along the graph.
 
     Parameters
     ----------
@@ -31,13 +33,14 @@ def content_retrievers(
         Modalities of the items; those without a neighbour graph give no retriever.
     behaviour
         The fitted behaviour retrievers.
-    degree
-        (n_items,) float32 likes of each item in the history that they were fitted on.
+    history
+        What they were fitted on.
     """
-    known = degree > 0
+    known = history.popularity > 0
+    graphed = {name: modality for name, modality in items.items() if modality.graph is not None}
     each = [
         ItemItemRetriever(f"{name}_neighbours", name, balanced(modality.graph, known), modality.present)
-        for name, modality in items.items()
+        for name, modality in graphed.items()
         if modality.graph is not None
     ]
     if not each:
@@ -45,9 +48,11 @@ def content_retrievers(
     joint = sum((one.weights for one in each[1:]), start=each[0].weights)
     present: BoolArray = np.any([one.known for one in each], axis=0)
     nearest = ItemItemRetriever(f"{CONTENT}_knn", CONTENT, joint, present)
+    regressed = fit_content_regression(f"{CONTENT}_regression", CONTENT, graphed, history)
     fitted = {retriever.name: retriever for retriever in behaviour}
     carried = [fitted[name] for name in CARRIED if name in fitted][:1]
-    return (*each, nearest, *(propagated(model, CONTENT, joint, degree, BELOW) for model in carried))
+    graph_models = (propagated(model, CONTENT, joint, history.popularity, BELOW) for model in carried)
+    return (*each, nearest, regressed, *graph_models)
 
 
 def balanced(graph: sparse.csr_array, known: BoolArray) -> sparse.csr_array:

@@ -70,7 +70,7 @@ def refreshed(
     user_space = _grown(bundle, "users", model.users, new_users, bundle.queries, query_ids, fresh.users)
     retrievers = [r.resized(len(item_ids)) for r in model.retrievers if r.block == BEHAVIOUR]
     known = model.history.resized(len(query_ids), len(item_ids))
-    content = content_retrievers(item_space, retrievers, known.popularity)
+    content = content_retrievers(item_space, retrievers, known)
     if history is not None:
         known = _coded_history(history, query_ids, item_ids, model.history.positive_from)
     grown = FeatureModel(known, item_space, user_space, (*retrievers, *content), model.settings)

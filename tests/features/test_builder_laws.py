@@ -57,7 +57,7 @@ def model_on(
     """Fit everything that a model knows on a history."""
     graphed = {name: with_graph(m, history.popularity > 0, 5) for name, m in items.items()}
     behaviour = [fit_behaviour(kind, history, ALS if kind == "als" else {}) for kind in kinds]
-    content = content_retrievers(graphed, behaviour, history.popularity)
+    content = content_retrievers(graphed, behaviour, history)
     return FeatureModel(history, graphed, users, (*behaviour, *content), FeatureSettings(per_source=6))
 
 

@@ -30,7 +30,7 @@ def model_of(items: dict[str, ModalityVectors], *, graphs: bool = True) -> Featu
         items = {name: with_graph(m, HISTORY.popularity > 0, NEIGHBOURS) for name, m in items.items()}
     weights = item_knn(HISTORY.liked)
     behaviour = ItemItemRetriever("item_knn", "behaviour", weights, HISTORY.popularity > 0)
-    retrievers = (behaviour, *content_retrievers(items, [behaviour], HISTORY.popularity))
+    retrievers = (behaviour, *content_retrievers(items, [behaviour], HISTORY))
     return FeatureModel(HISTORY, items, {}, retrievers, FeatureSettings(per_source=N, last_k=2))
 
 

@@ -59,6 +59,7 @@ def test_retrievers_come_first_as_they_are(log):
         "taste_neighbours",
         "title_neighbours",
         "content_knn",
+        "content_regression",
         "item_knn_content",
     ]
     knn = fit_base(bases.bases[2], frame, 0)

@@ -113,7 +113,7 @@ def test_items_without_a_vector_are_ranked_by_the_guess() -> None:
     aucs = []
     for space in (items, filled(items, NOBODY, "ridge", sources=EVERYTHING)):
         image = with_graph(space["image"], past.popularity > 0, neighbours=50)
-        near = content_retrievers({"image": image}, [], past.popularity)[0]
+        near = content_retrievers({"image": image}, [], past)[0]
         scores = near.scores(past, np.arange(60))[:, lacking]
         truth = liked[:, lacking]
         aucs.append(np.nan if np.isnan(scores).all() else _auc(scores, truth))

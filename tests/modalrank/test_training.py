@@ -27,6 +27,7 @@ RETRIEVERS = {
     "taste_neighbours",
     "title_neighbours",
     "content_knn",
+    "content_regression",
     "item_knn_content",
 }
 BASES = RETRIEVERS | {"taste", "fused", "linear"}

@@ -32,7 +32,7 @@ PARAMS: dict[str, dict[str, float]] = {
 }
 
 
-CONTENT = {"neighbours": 0, "content": 1}
+CONTENT = {"neighbours": 0, "content": 1, "regression": 2}
 CARRIED = {"propagated_ease": "ease", "propagated_als": "als"}
 KINDS = (*BEHAVIOUR_KINDS, *CONTENT, *CARRIED)
 IMPERSONAL = ("popularity", "recent_popularity", "local_popularity")
@@ -66,7 +66,7 @@ def fit(kind: str, of: History, seed: int = 0) -> Retriever:
         inner, graph = fit(CARRIED[kind], of, seed), modality().graph
         return propagated(inner, "text", graph, of.popularity, below=FEW)
     if kind in CONTENT:
-        return content_retrievers({"text": modality()}, [], of.popularity)[CONTENT[kind]]
+        return content_retrievers({"text": modality()}, [], of)[CONTENT[kind]]
     return fit_behaviour(kind, of, PARAMS.get(kind, {}), seed=seed)
 
 

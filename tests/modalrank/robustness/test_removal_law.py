@@ -71,7 +71,7 @@ def never_had(bundle, world, gone):
         new = place(encoded[name], np.arange(N_ITEMS), N_ITEMS)
         items[name] = with_graph(new, model.history.popularity > 0, NEIGHBOURS)
     behaviour = [retriever for retriever in model.retrievers if retriever.block == BEHAVIOUR]
-    content = content_retrievers(items, behaviour, model.history.popularity)
+    content = content_retrievers(items, behaviour, model.history)
     return replace(bundle, model=replace(model, items=items, retrievers=(*behaviour, *content)))
 
 
