@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ class Peer:
         Modules that must import.
     seeded
         Another seed gives another model.
+    reads_content
+        It needs the content vectors.
     """
 
     title: str
@@ -61,6 +64,7 @@ class Peer:
     grid: Sequence[Setting] = ({},)
     needs: tuple[str, ...] = ()
     seeded: bool = False
+    reads_content: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Fusion:
     members: tuple[str, ...]
     needs: tuple[str, ...] = ()
     seeded: bool = False
+    reads_content: bool = False
 
 
 def product(**values: Sequence[Any]) -> list[Setting]:
@@ -116,6 +121,11 @@ def on_content(model: Callable[..., Scorer]) -> Callable[..., Scorer]:
     return fit
 
 
+def in_torch(name: str) -> Callable[..., Scorer]:
+    """Return a model of peer_multimodal, which is imported where it runs, as it needs torch."""
+    return lambda *given, **setting: getattr(import_module("peer_multimodal"), name)(*given, **setting)
+
+
 ALS = [
     {"factors": factors, "regularization": regularization, "alpha": alpha, "iterations": 15}
     for factors in (64, 128, 256)
@@ -130,6 +140,12 @@ LIGHTGCN = product(layers=[2, 4], epochs=[60], rate=[0.005], l2=[0.001, 0.03])
 FREEDOM = product(
     layers=[2], epochs=[60], rate=[0.005], l2=[0.001, 0.03], dropout=[0.0, 0.8], neighbours=[10]
 )
+BM3 = product(layers=[1, 4], epochs=[20], rate=[0.01], l2=[0.1], dropout=[0.3, 0.5])
+# The published code stops early on validation; here the number of epochs is a part of the grid.
+MGCN = [
+    {"layers": layers, "epochs": epochs, "rate": 0.003, "l2": 0.01, "contrast": contrast, "neighbours": 10}
+    for layers, epochs, contrast in ((2, 10, 0.001), (2, 10, 0.01), (4, 3, 0.001), (4, 10, 0.01))
+]
 KNN = product(neighbours=[3, 10, 30, 100, 1000])
 CONTENT = {name: tuple(readers) for name, readers in MODALITIES.items()}
 BEHAVIOUR = (
@@ -161,7 +177,9 @@ PEERS = {
         product(user_power=[0.1, 0.3, 0.5], factors=[32, 64, 128, 256, 384, 512], linear=[0.0, 0.3]),
     ),
     "lightgcn": Peer("LightGCN", on_liked(lightgcn), LIGHTGCN, (), True),
-    "freedom": Peer("FREEDOM", on_content(freedom), FREEDOM, (), True),
+    "freedom": Peer("FREEDOM", on_content(freedom), FREEDOM, (), True, True),
+    "bm3": Peer("BM3 in torch", on_content(in_torch("bm3")), BM3, ("torch",), True, True),
+    "mgcn": Peer("MGCN in torch", on_content(in_torch("mgcn")), MGCN, ("torch",), True, True),
     "implicit_als": Peer("implicit ALS", on_liked(packages.implicit_als), ALS, ("implicit",), True),
     "implicit_als_fixed": Peer(
         "implicit ALS, one setting", on_liked(packages.implicit_als), FIXED_ALS, ("implicit",), True
@@ -200,14 +218,18 @@ PEERS = {
         ),
         ("cornac", "torch"),
         True,
+        True,
     ),
 }
 
 
 def peers_of(name: str, protocol: str) -> dict[str, Peer | Fusion]:
     """Return the peers of a data set and protocol; a fusion comes after its members."""
-    content = {f"content_{m}": Peer(f"content kNN, {m}", content_knn(m), KNN) for m in CONTENT[name]}
+    content = {
+        f"content_{m}": Peer(f"content kNN, {m}", content_knn(m), KNN, reads_content=True)
+        for m in CONTENT[name]
+    }
     peers: dict[str, Peer | Fusion] = {**PEERS, **content}
     peers["fusion"] = Fusion("mean z of behaviour peers", BEHAVIOUR, seeded=True)
-    peers["content_fusion"] = Fusion("mean z of content kNN", tuple(content))
+    peers["content_fusion"] = Fusion("mean z of content kNN", tuple(content), reads_content=True)
     return {key: peer for key, peer in peers.items() if key != LATEST or protocol == "full"}

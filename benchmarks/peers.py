@@ -19,7 +19,8 @@ modalrank's, so install it into a virtual environment of its own and name that o
     .venv-peers/bin/pip install --no-deps --require-hashes -r requirements-peers.txt
     python benchmarks/peers.py tiktok --protocol strict --peer-python .venv-peers/bin/python
 
-VBPR also needs torch there, any build of it. A peer whose package is absent is shown as not installed.
+VBPR also needs torch there, any build of it; BM3 and MGCN need torch in either environment. A peer whose
+package is absent is shown as not installed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 MIN_RATING = {"movies": "4.0"}
 JUDGED = ("mq2008",)
-READ_CONTENT = ("cornac_vbpr", "freedom")
 OWN = {
     "ensemble": "**ensemble**",
     "best_base": "best single base",
@@ -183,7 +183,7 @@ def compare_log(name: str, folder: Path, args: argparse.Namespace) -> list[str]:
     """Return the table of a log."""
     peers = peers_of(name, args.protocol)
     chosen = {key: peer for key, peer in peers.items() if args.peers is None or key in args.peers}
-    prepare(name, args.data, folder, any(key in READ_CONTENT or "content" in key for key in chosen))
+    prepare(name, args.data, folder, any(peer.reads_content for peer in chosen.values()))
     reports = [] if args.no_modalrank else run_modalrank(name, folder, args)
     entries = own_entries(reports, folder, args.seeds) if reports else []
     ensemble = entries[0] if entries else None
