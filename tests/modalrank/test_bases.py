@@ -53,7 +53,7 @@ def test_auto_single_bases_read_their_modality_and_fused_ones_everything(log):
 def test_retrievers_come_first_as_they_are(log):
     config, model, frame = log
     bases = base_set(config, model, frame)
-    assert [base.name for base in bases.bases[:6]] == [
+    assert [base.name for base in bases.bases[:7]] == [
         "popularity",
         "item_knn",
         "taste_neighbours",
@@ -92,7 +92,7 @@ def test_bases_of_the_config_are_taken_in_their_order(log, log_world):
     _, model, frame = log
     config = load_config(log_world.config)
     names = [base.name for base in base_set(config, model, frame).bases]
-    assert names[6:] == ["taste", "fused", "linear"]
+    assert names[7:] == ["taste", "fused", "linear"]
     assert learned_bases(config, frame) == config.bases
 
 
