@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from features.encoders.projection import fit_projection
 from features.frame import BoolArray
 from features.history import History
 from features.item_models import damped
@@ -16,8 +17,9 @@ from features.space import ModalityVectors, Space
 RIDGE = 0.01
 # Power of an item's likes by which its weight in the regression is damped.
 DAMPING = 0.25
-# A modality of more components is projected to so many, and a row is at most so many times as long as most.
-WIDEST, LONGEST = 256, 2.0
+# A modality of more components is projected to so many, learned from so many rows, and a row is at most so
+# many times as long as most.
+WIDEST, MOST_ROWS, LONGEST = 256, 10_000, 2.0
 
 
 def fit_content_regression(name: str, block: str, items: Space, history: History) -> ProjectionRetriever:
@@ -63,18 +65,11 @@ def _centred(modality: ModalityVectors, liked: BoolArray) -> NDArray[np.float64]
     known = liked & modality.present
     if not known.any():
         return np.zeros((len(liked), 0))
-    rows = modality.vectors.astype(np.float64) - modality.vectors[known].mean(axis=0, dtype=np.float64)
-    if rows.shape[1] > WIDEST:
-        rows = rows @ _directions(rows[known])
+    some = modality.vectors[known][:: -(-int(known.sum()) // MOST_ROWS)]
+    projection = fit_projection(some, standardize=False, dim=WIDEST) if some.shape[1] > WIDEST else None
+    rows = (modality.vectors if projection is None else projection.apply(modality.vectors)).astype(np.float64)
+    rows -= rows[known].mean(axis=0)
     length = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
     unit = float(np.sqrt((length[known] ** 2).mean())) or 1.0
     rows *= np.minimum(1.0 / unit, LONGEST / np.maximum(length, unit))
     return np.where(modality.present[:, None], rows, 0.0)
-
-
-def _directions(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(d, at most WIDEST) leading directions of the rows."""
-    from sklearn.utils.extmath import randomized_svd
-
-    _, _, directions = randomized_svd(rows, n_components=min(WIDEST, len(rows)), n_iter=2, random_state=0)
-    return np.asarray(directions.T)

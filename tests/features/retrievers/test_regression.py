@@ -94,3 +94,17 @@ def test_regression_of_modalities_that_nobody_likes_anything_of_is_0():
     fitted = fit_content_regression("r", "content", {"m": modality}, nobody)
     assert not fitted.source.any()
     assert np.isnan(fitted.scores(nobody, np.arange(3))).all()
+
+
+def test_regression_of_a_wide_modality_is_the_same_whatever_items_are_appended(monkeypatch):
+    history, modality, _ = planted()
+    monkeypatch.setattr(regression, "WIDEST", 3)
+    before = fit_content_regression("r", "content", {"m": modality}, history)
+    more = np.random.default_rng(2).normal(size=(7, modality.vectors.shape[1])).astype(np.float32)
+    grown = ModalityVectors(np.concatenate([modality.vectors, more]), np.ones(N_ITEMS + 7, dtype=bool))
+    longer = history.resized(N_USERS, N_ITEMS + 7)
+    later = fit_content_regression("r", "content", {"m": grown}, longer)
+    everybody = np.arange(N_USERS)
+    np.testing.assert_array_equal(
+        later.scores(longer, everybody)[:, :N_ITEMS], before.scores(history, everybody)
+    )
