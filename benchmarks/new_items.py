@@ -100,13 +100,13 @@ def retrievers_of(items: Space, known: History, neighbours: int) -> Iterator[tup
 
 @dataclass(frozen=True)
 class MeanZ:
-    """The mean of two retrievers' z-scores among the items that both know."""
+    """The mean of two retrievers' z-scores among the new items."""
 
     one: Retriever
     other: Retriever
 
     def scores(self, known: History, users: np.ndarray) -> np.ndarray:
-        """Return (n_users, n_items) float32 means, NaN where one of them has no opinion."""
+        """Return (n_users, n_items) float32 means, NaN where one has no opinion, 0 where not new."""
         total = np.zeros((len(users), known.n_items), dtype=np.float32)
         for retriever in (self.one, self.other):
             scores = retriever.scores(known, users)[:, known.met_by == 0]
