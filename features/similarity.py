@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from features.candidates import Candidates
 from features.frame import FloatArray
@@ -46,14 +47,16 @@ def similarities(
     liked = views["mean"]
     values = np.full((len(candidates.items), len(views)), np.nan, dtype=np.float32)
     best = np.full(len(candidates.items), np.nan, dtype=np.float32)
-    for row, (start, stop) in enumerate(pairwise(candidates.offsets)):
-        # One look at the vectors of a query's candidates serves all views.
-        targets = modality.unit[candidates.items[start:stop]]
-        values[start:stop] = targets @ np.stack([centre[row] for centre in centres], axis=1)
-        history = liked.indices[liked.indptr[row] : liked.indptr[row + 1]]
-        history = history[modality.present[history]]
-        if len(history):
-            best[start:stop] = (targets @ modality.unit[history].T).max(axis=1)
+    # The rounding of products differs with the threads of BLAS, and so would the trees that learn from them.
+    with threadpool_limits(1, user_api="blas"):
+        for row, (start, stop) in enumerate(pairwise(candidates.offsets)):
+            # One look at the vectors of a query's candidates serves all views.
+            targets = modality.unit[candidates.items[start:stop]]
+            values[start:stop] = targets @ np.stack([centre[row] for centre in centres], axis=1)
+            history = liked.indices[liked.indptr[row] : liked.indptr[row + 1]]
+            history = history[modality.present[history]]
+            if len(history):
+                best[start:stop] = (targets @ modality.unit[history].T).max(axis=1)
     absent = ~modality.present[candidates.items]
     values[absent], best[absent] = np.nan, np.nan
     features = dict(zip(views, values.T, strict=True)) | {"max": best}

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from features.frame import FloatArray, IntArray, RankingFrame
 from rankers.checks import check_scorable, fitted
@@ -152,7 +153,9 @@ class LinearRanker:
         # Every difference is "better minus worse"; flipping every other one gives the two classes.
         signs = np.where(np.arange(len(differences)) % 2 == 0, 1.0, -1.0)
         solver = LogisticRegression(C=self.C, fit_intercept=False, max_iter=self.max_iterations)
-        solver.fit(differences * signs[:, None], signs, sample_weight=weights)
+        # Sums over all pairs are rounded otherwise with other threads.
+        with threadpool_limits(1, user_api="blas"):
+            solver.fit(differences * signs[:, None], signs, sample_weight=weights)
         return np.asarray(solver.coef_[0], dtype=np.float64)
 
 

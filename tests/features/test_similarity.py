@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from features.candidates import Candidates
 from features.similarity import Profiles, similarities
+from features.space import ModalityVectors
 from tests.features.planted import history_of, vectors_of
 
 NAN = np.nan
@@ -80,3 +82,16 @@ def test_similarities_follow_what_is_liked_and_not_its_copies():
     )
     for view, values in views(history=twice).items():
         np.testing.assert_array_equal(values, views()[view], err_msg=view)
+
+
+def test_similarities_have_the_same_bits_whatever_the_threads():
+    rng, n_items = np.random.default_rng(0), 3000
+    space = ModalityVectors(rng.normal(size=(n_items, 64)).astype(np.float32), np.ones(n_items, dtype=bool))
+    liked = history_of([(0, item, 1.0, item) for item in range(0, n_items, 30)], 1, n_items).liked
+    pairs = Candidates(np.zeros(1000, np.int64), np.arange(1000), np.zeros((1000, 0), np.float32))
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(similarities(space, Profiles(liked, None, liked, liked), pairs))
+    for view, values in found[0].items():
+        np.testing.assert_array_equal(found[1][view], values, err_msg=view)
