@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,11 @@ import numpy as np
 from ensembles.meta import MetaLearner, read_state, scores_of, write_state
 from ensembles.score_frame import ScoreFrame
 from features.frame import BoolArray, IntArray
-from features.per_query import ScoreArray, reduce_queries, rows_by_size
+from features.per_query import ScoreArray, rows_by_size
 
 INNER, NEWCOMERS = "inner", "newcomers"
+# What speaks for a new item beside the context of its query.
+SCORE = "score"
 
 
 class Reserve:
@@ -24,16 +26,15 @@ class Reserve:
     An item without an interaction has no behaviour to speak for it, so that a list ordered by expected hits
     alone never shows it, and it stays without an interaction. The last `slots` of the first `k` places are
     kept for such items as `newcomers` scores high enough; those that already are among the first `k` count.
-    A user whom no new item suits keeps the list as it is, and so does one whom the last items of the list
-    suit still better.
+    A user whom no new item suits keeps the list as it is.
 
     Parameters
     ----------
     inner
         The fitted meta-learner that orders everything.
     newcomers
-        The fitted meta-learner that says which of the new items come first, and by scores that compare
-        between queries whether one is good enough.
+        The fitted meta-learner that says which of the new items come first, by scores that compare between
+        queries.
     modality
         The modality whose absence makes an item new: behaviour.
     told_by
@@ -41,11 +42,10 @@ class Reserve:
         opinion of a base that `newcomers` reads: without either nothing speaks for it.
     slots, k
         Most places that are kept, of the first k.
-    displaced
-        Share of the mean score, by `newcomers`, of the last quarter of the first k that is taken off the
-        score of a new item: what it takes the place of.
+    weights
+        The merit of a new item is its `score` by `newcomers` and the context, each by name, times these.
     least
-        The lowest of what is left of a new item's score for which a place is kept.
+        The lowest merit for which a place is kept.
     """
 
     name: ClassVar[str] = "reserve"
@@ -60,7 +60,7 @@ class Reserve:
         k: int,
         *,
         told_by: Sequence[str] = (),
-        displaced: float = 0.0,
+        weights: Mapping[str, float] | None = None,
         least: float = -np.inf,
     ) -> None:
         self.inner = inner
@@ -69,7 +69,7 @@ class Reserve:
         self.told_by = tuple(told_by)
         self.slots = slots
         self.k = k
-        self.displaced = displaced
+        self.weights = {SCORE: 1.0} if weights is None else dict(weights)
         self.least = least
 
     def fit(self, oof: ScoreFrame) -> Self:
@@ -80,14 +80,21 @@ class Reserve:
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) scores: minus the place in the list, from 1."""
         inner = self.inner.score(frame)
-        return Places.ordered(frame, inner, self.merit(frame, inner), self.least).with_reserve(
-            self.slots, self.k
-        )
+        return Places.ordered(frame, inner, self.merit(frame), self.least).with_reserve(self.slots, self.k)
 
-    def merit(self, frame: ScoreFrame, inner: ScoreArray) -> ScoreArray:
-        """Return what is left of the score of each new item in (n_rows,) lists of `inner`, NaN elsewhere."""
-        merit = merit_of(frame, self.newcomers, new_rows(frame, self.modality, self.told_by))
-        return merit - self.displaced * last_places(frame, inner, self.newcomers, self.k)
+    def merit(self, frame: ScoreFrame) -> ScoreArray:
+        """Return the (n_rows,) merit of the new items, NaN at others."""
+        evidence = self.evidence(frame)
+        merit = np.where(np.isnan(evidence[SCORE]), np.nan, 0.0)
+        for name, weight in self.weights.items():
+            merit += weight * evidence[name]
+        return merit
+
+    def evidence(self, frame: ScoreFrame) -> dict[str, ScoreArray]:
+        """Return what speaks for each row by name; the (n_rows,) score is NaN where the item is not new."""
+        score = score_of_new(frame, self.newcomers, new_rows(frame, self.modality, self.told_by))
+        context = dict(zip(frame.context_names, frame.context.T.astype(np.float64), strict=True))
+        return {SCORE: score, **context}
 
     def bases_used(self) -> tuple[str, ...]:
         """Return what both meta-learners read."""
@@ -97,7 +104,7 @@ class Reserve:
         """Write `meta.json` and a folder for each of the two meta-learners."""
         state = {"modality": self.modality, "told_by": self.told_by, "slots": self.slots, "k": self.k}
         # JSON has no infinity.
-        state |= {"displaced": self.displaced, "least": self.least if np.isfinite(self.least) else None}
+        state |= {"weights": self.weights, "least": self.least if np.isfinite(self.least) else None}
         write_state(folder, self.name, state)
         for name, meta in ((INNER, self.inner), (NEWCOMERS, self.newcomers)):
             (folder / name).mkdir()
@@ -186,24 +193,12 @@ def known_to(meta: MetaLearner, frame: ScoreFrame) -> BoolArray:
     return known
 
 
-def merit_of(frame: ScoreFrame, newcomers: MetaLearner, is_new: BoolArray) -> ScoreArray:
+def score_of_new(frame: ScoreFrame, newcomers: MetaLearner, is_new: BoolArray) -> ScoreArray:
     """(n_rows,) scores of the new rows of which `newcomers` knows something, NaN elsewhere."""
     known = is_new & known_to(newcomers, frame)
-    merit = np.full(len(known), np.nan)
-    merit[known] = newcomers.score(frame.take_rows(known))
-    return merit
-
-
-def last_places(frame: ScoreFrame, scores: ScoreArray, newcomers: MetaLearner, k: int) -> ScoreArray:
-    """(n_rows,) mean of what `newcomers` says of the last quarter of the first k of the row's query."""
-    order, starts, sizes = _best_first(scores, frame.offsets), frame.offsets[:-1], frame.group_sizes
-    place = np.arange(len(order)) - np.repeat(starts, sizes)
-    end = np.repeat(np.minimum(sizes, k), sizes)
-    last = (place < end) & (place >= end - max(k // 4, 1))
-    said = np.where(last, newcomers.score(frame)[order], 0.0)
-    total = reduce_queries(np.add, said, frame.offsets, empty=0.0)
-    count = reduce_queries(np.add, last.astype(np.float64), frame.offsets, empty=1.0)
-    return np.repeat(total / count, sizes)
+    score = np.full(len(known), np.nan)
+    score[known] = newcomers.score(frame.take_rows(known))
+    return score
 
 
 def _best_first(scores: ScoreArray, offsets: IntArray) -> IntArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ensembles import MeanScore, MetaLearner, Reserve
 from ensembles.meta import teaching_queries
-from ensembles.reserve import Places, new_rows
+from ensembles.reserve import SCORE, Places, new_rows
 from features.frame import BoolArray
 from features.retrievers import BEHAVIOUR
 from modalrank.config import Config
@@ -18,11 +19,9 @@ from rankers.metrics import rank_order
 
 # New items that are good enough for a place, for each query on average.
 RATES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
-# Share of what a new item takes the place of that it has to be better than.
-DISPLACED = 0.5
 # Share of NDCG@k and of recall@k that places for new items may cost, and how sure of that one has to be:
 # standard errors between the mean and its lower bound of 95%, one-sided.
-MOST_COST = 0.02
+MOST_COST = 0.01
 ERRORS = 1.645
 
 
@@ -69,8 +68,7 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
     if not len(teaching_queries(among_new)):
         return None
     newcomers = MeanScore(k, seed=config.seed).fit(among_new)
-    reserve = partial(Reserve, inner, newcomers, BEHAVIOUR, slots, k, told_by=told_by, displaced=DISPLACED)
-    merit = reserve().merit(frame, scores)
+    reserve = partial(Reserve, inner, newcomers, BEHAVIOUR, slots, k, told_by=told_by)
 
     def lists(after: Values) -> _Lists:
         hits = (frame.labels > 0) & is_new & _among_first(after, judge, k)
@@ -78,14 +76,34 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
 
     before = lists(scores)
     best: tuple[tuple[int, float], Choice] | None = None
-    for least in _thresholds(merit, len(judge.every_query)):
-        kept = lists(Places.ordered(frame, scores, merit, least).with_reserve(slots, k))
-        if not (_affordable(kept.ndcg, before.ndcg) and _affordable(kept.recall, before.recall)):
-            break
-        value = kept.found, float(np.nanmean(kept.ndcg))
-        if kept.found > before.found and (best is None or value > best[0]):
-            best = value, Choice(reserve(least=least), kept.scores)
+    for weights in ({SCORE: 1.0}, _log_odds(reserve().evidence(frame), frame.labels > 0)):
+        merit = reserve(weights=weights).merit(frame)
+        for least in _thresholds(merit, len(judge.every_query)):
+            kept = lists(Places.ordered(frame, scores, merit, least).with_reserve(slots, k))
+            if not (_affordable(kept.ndcg, before.ndcg) and _affordable(kept.recall, before.recall)):
+                break
+            value = kept.found, float(np.nanmean(kept.ndcg))
+            if kept.found > before.found and (best is None or value > best[0]):
+                best = value, Choice(reserve(weights=weights, least=least), kept.scores)
     return best[1] if best is not None else None
+
+
+def _log_odds(evidence: Mapping[str, Values], liked: BoolArray) -> dict[str, float]:
+    """Return the weights by which the evidence tells the log-odds that a new item is liked.
+
+    By logistic regression on standardised evidence: the context tells who likes new items at all.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    known = ~np.isnan(evidence[SCORE])
+    columns = {name: values[known] for name, values in evidence.items()}
+    spread = {name: float(np.ptp(values) and values.std()) for name, values in columns.items()}
+    telling = [name for name in columns if spread[name] > 0]
+    if not telling or np.ptp(liked[known].astype(int)) == 0:
+        return {SCORE: 1.0}
+    design = np.column_stack([(columns[n] - columns[n].mean()) / spread[n] for n in telling])
+    solved = LogisticRegression().fit(design, liked[known]).coef_[0]
+    return {name: float(weight) / spread[name] for name, weight in zip(telling, solved, strict=True)}
 
 
 def _thresholds(merit: Values, n_queries: int) -> list[float]:

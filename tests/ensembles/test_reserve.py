@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensembles import BestSingle, MeanScore, load_meta
-from ensembles.reserve import Places, Reserve, last_places, new_rows
+from ensembles.reserve import Places, Reserve, new_rows
 from ensembles.score_frame import ScoreFrame
 from tests.ensembles.planted import from_lists
 
@@ -108,25 +108,18 @@ def test_newcomers_order_new_items_and_those_that_suit_alone_get_places(tmp_path
         np.testing.assert_array_equal(load_meta(folder).score(frame), reserve.score(frame))
 
 
-def test_new_items_get_no_place_where_what_they_displace_suits_as_well(tmp_path: Path) -> None:
+def test_the_context_of_a_user_can_speak_for_new_items(tmp_path: Path) -> None:
     frame = two_opinions()
-    scores = frame.scores.copy()
-    scores[5, 1] = 3.5  # second in the list of the second user, whom the best new item suits by 4.0
-    frame = replace(frame, scores=scores)
+    frame = replace(
+        frame, context=np.repeat([[1.0], [3.0]], 4, axis=0).astype(np.float32), context_names=("activity",)
+    )
     inner, newcomers = chooser(frame, 0), by_score(frame, 1)
-    blind = Reserve(inner, newcomers, "behaviour", 1, 2, least=0.75)
-    assert by_query(frame, blind.score(frame)) == [[0, 3, 1, 2]] * 2
-    weighing = Reserve(inner, newcomers, "behaviour", 1, 2, displaced=1.0, least=0.75)
-    assert by_query(frame, weighing.score(frame)) == [[0, 3, 1, 2], [0, 1, 2, 3]]
-    weighing.save(tmp_path)
-    np.testing.assert_array_equal(load_meta(tmp_path).score(frame), weighing.score(frame))
-
-
-def test_what_is_displaced_is_the_last_quarter_of_the_first_k() -> None:
-    said = [[float(place), float(place)] for place in range(10, 0, -1)]
-    frame = from_lists([said, said[:3]], labels=[[1, *[0] * 9], [1, 0, 0]])
-    mean = last_places(frame, frame.scores[:, 0], by_score(frame, 1), 8)
-    np.testing.assert_array_equal(mean, [*[3.5] * 10, *[8.5] * 3])
+    weights = {"score": 1.0, "activity": 2.0}
+    active = Reserve(inner, newcomers, "behaviour", 1, 2, weights=weights, least=7.0)
+    # The best new item of the first user is worth 2 + 2, of the second one 4 + 6.
+    assert by_query(frame, active.score(frame)) == [[0, 1, 2, 3], [0, 3, 1, 2]]
+    active.save(tmp_path)
+    np.testing.assert_array_equal(load_meta(tmp_path).score(frame), active.score(frame))
 
 
 def test_new_items_of_which_nothing_is_known_get_no_place(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_places_for_new_items_are_part_of_the_stack(own_log, monkeypatch, tmp_pa
         (new[a:b][np.argsort(-scores[a:b])][:5].sum(), new[a:b].sum()) for a, b in pairwise(frame.offsets)
     ]
     meta = result.stack.meta
-    merit = meta.merit(frame, meta.inner.score(frame))
+    merit = meta.merit(frame)
     good = np.add.reduceat(merit >= meta.least, frame.offsets[:-1])
     assert meta.slots == 2 and good.any()
     assert all(seen >= min(2, enough) for (seen, _), enough in zip(shown, good, strict=True))
