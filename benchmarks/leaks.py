@@ -1,12 +1,13 @@
 """Leak checks on real data: what must not matter is changed, and what cannot be predicted is asked for.
 
 usage: python benchmarks/leaks.py [movies tiktok] [--protocol strict|full] [--seed N] [--data DIR]
-       [--set a.b=c ...]
+       [--repeats N] [--set a.b=c ...]
 
 Prints a Markdown table a data set. Every row is a training run of its own on a changed copy of the tables:
 
 - `renamed`: ids of users and items drawn anew, rows of both tables shuffled. The difference to the whole must
-  be within that of another seed, because what is drawn at random is drawn of other rows.
+  be within that of other seeds, because what is drawn at random is drawn of other rows. With --repeats both
+  are run so many times.
 - `other seed`: the tables as they are; what drawing and training again changes.
 - `test drawn`: the item of every test row is drawn at random of those that its user has not met. Nobody can
   know these, so that the lists must be as good as random ones; more is a leak of the test into training.
@@ -75,7 +76,7 @@ def train_shuffled(events: pl.DataFrame, items: pl.DataFrame, rng: np.random.Gen
     return once.unique(["user_id", "item_id"], keep="first", maintain_order=True).drop("is_test"), items
 
 
-CHANGES: dict[str, Change] = {"renamed": renamed, "test drawn": test_drawn, "train shuffled": train_shuffled}
+UNKNOWABLE: dict[str, Change] = {"test drawn": test_drawn, "train shuffled": train_shuffled}
 
 
 def write_changed(source: Path, target: Path, change: Change, seed: int) -> None:
@@ -125,23 +126,25 @@ def check(name: str, args: argparse.Namespace) -> Iterator[list[str]]:
 
         whole = measured("whole", source, args.seed)
         yield row("**whole**", whole, ["", ""], source)
-        other = measured("other seed", source, args.seed + 1)
-        yield row(
-            "other seed", other, [show_difference(difference(other, whole, m)) for m in METRICS], source
-        )
-        for title, change in CHANGES.items():
+        for seed in range(args.seed + 1, args.seed + 1 + args.repeats):
+            other = measured(f"seed {seed}", source, seed)
+            gaps = [show_difference(difference(other, whole, m)) for m in METRICS]
+            yield row(f"seed {seed}", other, gaps, source)
+        renamings = {f"renamed, draw {number}": renamed for number in range(args.repeats)}
+        for number, (title, change) in enumerate({**renamings, **UNKNOWABLE}.items()):
             data = Path(scratch) / title.replace(" ", "_")
-            write_changed(source, data, change, args.seed)
+            write_changed(source, data, change, args.seed + number)
             values = measured(title, data, args.seed)
-            if change is renamed:
-                gap = [f"{values[m].mean() - whole[m].mean():+.4f}" for m in METRICS]
-            yield row(title, values, gap if change is renamed else ["", ""], data)
+            # Renamed users cannot be paired.
+            gaps = [f"{values[m].mean() - whole[m].mean():+.4f}" for m in METRICS]
+            yield row(title, values, gaps if change is renamed else ["", ""], data)
 
 
 def main() -> None:
     """Check every data set and print the tables."""
     parser = log_parser(__doc__, EXAMPLES)
     add_run_arguments(parser)
+    parser.add_argument("--repeats", type=int, default=1, help="other seeds, and renamings (1)")
     args = parsed(parser)
     columns = ["tables", *METRICS.values(), *(f"{m} minus the whole's" for m in METRICS.values())]
     columns += [f"Recall@{K} of random lists", "of popular items"]

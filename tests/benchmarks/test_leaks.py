@@ -29,8 +29,8 @@ def tables() -> tuple[pl.DataFrame, pl.DataFrame]:
     return events, pl.DataFrame({"item_id": [f"i{item:02d}" for item in range(30)], "price": np.arange(30)})
 
 
-def changed(name: str, tables: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    return leaks.CHANGES[name](*tables, np.random.default_rng(1))
+def changed(change: str, tables: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    return getattr(leaks, change)(*tables, np.random.default_rng(1))
 
 
 def prices(events: pl.DataFrame, items: pl.DataFrame) -> list[list[tuple[str, int]]]:
@@ -47,7 +47,7 @@ def test_renaming_changes_every_order_and_nothing_else(tables):
 
 
 def test_drawn_test_items_are_new_to_their_users_and_the_rest_stays(tables):
-    events, items = changed("test drawn", tables)
+    events, items = changed("test_drawn", tables)
     is_test = pl.col("split") == "test"
     assert events.filter(~is_test).equals(tables[0].filter(~is_test))
     assert not events.select("user_id", "item_id").is_duplicated().any()
@@ -56,7 +56,7 @@ def test_drawn_test_items_are_new_to_their_users_and_the_rest_stays(tables):
 
 
 def test_shuffled_train_keeps_the_test_and_no_more_than_the_popularity(tables):
-    events, _ = changed("train shuffled", tables)
+    events, _ = changed("train_shuffled", tables)
     is_test = pl.col("split") == "test"
     assert events.filter(is_test).equals(tables[0].filter(is_test))
     assert not events.select("user_id", "item_id").is_duplicated().any()
@@ -64,7 +64,7 @@ def test_shuffled_train_keeps_the_test_and_no_more_than_the_popularity(tables):
     after = events.filter(pl.col("split") == "train")["item_id"].value_counts()
     gone = before.join(after, on="item_id", how="left", suffix="_after").fill_null(0)
     assert (gone["count_after"] <= gone["count"]).all()
-    assert prices(*changed("train shuffled", tables)) != prices(*tables)
+    assert prices(*changed("train_shuffled", tables)) != prices(*tables)
 
 
 def test_references_are_those_counted_by_hand(tmp_path):
