@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from ablation import ROOT, SHARED, example, say
-from imbalance_worker import WHOLE, K
+from imbalance_worker import CLIMBED, WHOLE, K
 from peer_table import markdown
 from peers import WorkerError, machine, reported, run_worker
 
@@ -41,9 +41,9 @@ Table = list[str]
 NOTES = f"""Reading it:
 - Intervals are at 95%, over users and seeds together. Of intervals at 95% one in 20 excludes 0 by chance.
 - `{WHOLE[NATURAL]}` and `{WHOLE[AUTO]}` are whole runs with that `ensemble.sampling`: ladder, gate and
-  reserve. The other rows are one rung of the ladder without the reserve: `{AUTO}` by the sampler and strength
-  that `auto` chose, the rest by each sampler at its defaults. Their differences are to that rung by
-  `{NATURAL}`, that of `{WHOLE[AUTO]}` to `{WHOLE[NATURAL]}`.
+  reserve; `{CLIMBED[NATURAL]}` and `{CLIMBED[AUTO]}` are the same without the reserve. The other rows are one
+  rung of the ladder by each sampler at its defaults. Their differences are to that rung by `{NATURAL}`, those
+  of `{WHOLE[AUTO]}` and `{CLIMBED[AUTO]}` to `{WHOLE[NATURAL]}` and `{CLIMBED[NATURAL]}`.
 - The worst slice is the one with the lowest NDCG@{K} of those with at least 30 users; the difference there is
   in the worst slice of the row that is compared with.
 - Candidates stay those of the intact catalogue while vectors are removed."""
@@ -51,7 +51,7 @@ NOTES = f"""Reading it:
 
 def compared_with(name: str) -> str:
     """Return the row that a row of the ablation is compared with."""
-    return WHOLE[NATURAL] if name in WHOLE.values() else NATURAL
+    return next((rows[NATURAL] for rows in (WHOLE, CLIMBED) if name in rows.values()), NATURAL)
 
 
 def ablation_table(values: Sequence[pl.DataFrame], slices: Sequence[pl.DataFrame]) -> Table:
@@ -61,7 +61,7 @@ def ablation_table(values: Sequence[pl.DataFrame], slices: Sequence[pl.DataFrame
     grid = {metric: by_seed(values, metric) for metric in ("ndcg", "recall")}
     worst = {name: worst_of(slices, name) for name in grid["ndcg"]}
     rows = []
-    for name in (*WHOLE.values(), AUTO, *SAMPLERS):
+    for name in (*WHOLE.values(), *CLIMBED.values(), *SAMPLERS):
         base = compared_with(name)
         draws = Draws(grid["ndcg"][name].shape[1], len(values), DRAWS, 0)
         means = [show(draws.interval(grid[metric][name])) for metric in grid]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ensembles import Reserve, make_meta
+from ensembles import LADDER, Reserve, make_meta
 from ensembles.meta import MetaLearner
 from ensembles.samplers import NATURAL, SAMPLERS
 from ensembles.slices import NEVER_MET
@@ -37,8 +37,9 @@ from modalrank.robustness.report import as_dict
 from modalrank.training import Groundwork, Stages, TrainResult, climbed, finished, lay_groundwork
 
 K = 20
-# Rows that are whole runs: the ladder climbed, and the reserve with it.
+# Rows that are whole runs: the ladder climbed, and the reserve with it; and the same without the reserve.
 WHOLE = {NATURAL: f"run: {NATURAL}", AUTO: f"run: {AUTO}"}
+CLIMBED = {NATURAL: f"ladder: {NATURAL}", AUTO: f"ladder: {AUTO}"}
 COLD = (NEVER_MET, AMONG_THEMSELVES)
 
 
@@ -56,7 +57,7 @@ def without_reserve(meta: MetaLearner) -> MetaLearner:
 def rung_of(ladder: Ladder, judge: Scored) -> str:
     """Return the rung that samplers are to be compared on: the one reached, or the best that weighs bases."""
     name = without_reserve(ladder.metas[ladder.chosen]).name
-    weighing = [rung for rung in ladder.scores if rung not in (*UNWEIGHED, Reserve.name)]
+    weighing = [rung for rung in LADDER if rung in ladder.scores and rung not in UNWEIGHED]
     return (
         name if name in weighing else max(weighing, key=lambda r: np.nanmean(judge.ndcg(ladder.scores[r], K)))
     )
@@ -148,7 +149,7 @@ def run(file: Path, overrides: list[str], folder: Path, queries: int, removals: 
     natural = climbed(ground, sampled_by(config, NATURAL), say)
     rung = rung_of(natural, ground.judge)
     metas = {WHOLE[NATURAL]: natural.metas[natural.chosen], WHOLE[AUTO]: result.stack.meta}
-    metas[AUTO] = without_reserve(result.stack.meta)
+    metas |= {CLIMBED[sampling]: without_reserve(metas[WHOLE[sampling]]) for sampling in CLIMBED}
     for sampler in SAMPLERS:
         say(f"{rung} by {sampler}")
         metas[sampler] = fitted_by(ground, config, rung, sampler)

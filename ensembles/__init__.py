@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensembles.average import AverageStack, Hedge
+from ensembles.average import AverageStack, Blend, Hedge
 from ensembles.best_single import BestSingle
 from ensembles.fusion import RankFusion
 from ensembles.gate import Interval, Step, bootstrap_mean, climb, paired_bootstrap
@@ -33,6 +33,7 @@ __all__ = [
     "SAMPLERS",
     "AverageStack",
     "BestSingle",
+    "Blend",
     "Draw",
     "GreedySelection",
     "Hedge",
@@ -73,8 +74,8 @@ _KINDS: Mapping[str, type[Any]] = {
     )
 }
 LADDER: tuple[str, ...] = tuple(_KINDS)
-# What is no rung of its own: half of a sampler, places for new items, and what says who gets them.
-_PARTS: Mapping[str, type[Any]] = {kind.name: kind for kind in (Hedge, Reserve, MeanScore)}
+# What is no rung of its own: rungs and samplers together, places for new items, and what says who gets them.
+_PARTS: Mapping[str, type[Any]] = {kind.name: kind for kind in (Blend, Hedge, Reserve, MeanScore)}
 
 
 def make_meta(

@@ -1,8 +1,8 @@
-"""The mean of what two meta-learners say: of different kinds, or taught by different samplers."""
+"""The mean of what meta-learners say: of different kinds, or taught by different samplers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -11,18 +11,15 @@ import numpy as np
 from ensembles.lambdamart import LambdaMART
 from ensembles.linear_stack import LinearStack
 from ensembles.meta import MetaLearner, place_unknown_last, read_state, scores_of, write_state
-from ensembles.samplers import NATURAL
 from ensembles.score_frame import ScoreFrame
 from features.frame import IntArray
 from features.per_query import ScoreArray, weighted_sum, z_scores
 
-SAMPLED = "sampled"
 
-
-def mean_of_z(one: ScoreArray, other: ScoreArray, offsets: IntArray) -> ScoreArray:
-    """Return the (n_rows,) means of the per-query z-scores of two (n_rows,) finite scores."""
-    z = z_scores(np.column_stack([one, other]), offsets)
-    return weighted_sum([(0.5, column) for column in z.T], len(z))
+def mean_of_z(scores: Sequence[ScoreArray], offsets: IntArray) -> ScoreArray:
+    """Return the (n_rows,) means of the per-query z-scores of some (n_rows,) finite scores."""
+    z = z_scores(np.column_stack(scores), offsets)
+    return weighted_sum([(1.0 / len(scores), column) for column in z.T], len(z))
 
 
 class AverageStack:
@@ -65,11 +62,11 @@ class AverageStack:
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) means of z-scores."""
-        return self.mean_of(frame, self.linear_.score(frame), self.trees_.score(frame))
+        return self.mean_of(frame, [member.score(frame) for member in self.members])
 
-    def mean_of(self, frame: ScoreFrame, linear: ScoreArray, trees: ScoreArray) -> ScoreArray:
-        """Return (n_rows,) scores from the (n_rows,) scores of both members."""
-        return _known_mean(frame, linear, trees, self.bases_used())
+    def mean_of(self, frame: ScoreFrame, said: Sequence[ScoreArray]) -> ScoreArray:
+        """Return (n_rows,) scores from the (n_rows,) scores of the members."""
+        return _known_mean(frame, said, self.bases_used())
 
     def bases_used(self) -> tuple[str, ...]:
         """Return all bases of `fit`."""
@@ -78,7 +75,7 @@ class AverageStack:
     def save(self, folder: Path) -> None:
         """Write `meta.json` and a folder for each member."""
         write_state(folder, self.name, {"k": self.k, "seed": self.seed, "threads": self.threads})
-        _save_members(folder, {member.name: member for member in self.members})
+        _save_members(folder, [member.name for member in self.members], self.members)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -97,51 +94,63 @@ class Hedge:
 
     Parameters
     ----------
-    natural, sampled
-        The two fitted meta-learners.
+    members
+        The fitted meta-learners.
     """
 
     name: ClassVar[str] = "hedge"
     settings_only: ClassVar[bool] = True
 
-    def __init__(self, natural: MetaLearner, sampled: MetaLearner) -> None:
-        self.natural = natural
-        self.sampled = sampled
+    def __init__(self, *members: MetaLearner) -> None:
+        self.members = members
 
     def fit(self, oof: ScoreFrame) -> Self:
-        """Fit both on the same queries."""
-        self.natural, self.sampled = self.natural.fit(oof), self.sampled.fit(oof)
+        """Fit all members on the same queries."""
+        self.members = tuple(member.fit(oof) for member in self.members)
         return self
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
         """Return (n_rows,) means of z-scores."""
-        return _known_mean(frame, self.natural.score(frame), self.sampled.score(frame), self.bases_used())
+        return self.mean_of(frame, [member.score(frame) for member in self.members])
+
+    def mean_of(self, frame: ScoreFrame, said: Sequence[ScoreArray]) -> ScoreArray:
+        """Return (n_rows,) scores from the (n_rows,) scores of the members."""
+        return _known_mean(frame, said, self.bases_used())
 
     def bases_used(self) -> tuple[str, ...]:
-        """Return what both read."""
-        return tuple(dict.fromkeys([*self.natural.bases_used(), *self.sampled.bases_used()]))
+        """Return what any member reads."""
+        return tuple(dict.fromkeys(base for member in self.members for base in member.bases_used()))
 
     def save(self, folder: Path) -> None:
-        """Write `meta.json` and a folder for each of both."""
-        write_state(folder, self.name, {})
-        _save_members(folder, {NATURAL: self.natural, SAMPLED: self.sampled})
+        """Write `meta.json` and a numbered folder for each member."""
+        names = [str(number) for number in range(len(self.members))]
+        write_state(folder, self.name, {"members": names})
+        _save_members(folder, names, self.members)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         from ensembles import load_meta
 
-        read_state(folder, cls.name)
-        return cls(load_meta(folder / NATURAL), load_meta(folder / SAMPLED))
+        return cls(*(load_meta(folder / name) for name in read_state(folder, cls.name)["members"]))
 
 
-def _known_mean(frame: ScoreFrame, one: ScoreArray, other: ScoreArray, bases: tuple[str, ...]) -> ScoreArray:
-    total = mean_of_z(one, other, frame.offsets)
+class Blend(Hedge):
+    """The mean of the per-query z-scores of rungs that the queries which choose cannot tell apart.
+
+    The best of them is the best by luck, and the mean of all is about as good whichever it is.
+    """
+
+    name: ClassVar[str] = "blend"
+
+
+def _known_mean(frame: ScoreFrame, said: Sequence[ScoreArray], bases: tuple[str, ...]) -> ScoreArray:
+    total = mean_of_z(said, frame.offsets)
     total[np.isnan(scores_of(frame, bases)).all(axis=1)] = np.nan
     return place_unknown_last(total, frame.offsets)
 
 
-def _save_members(folder: Path, members: Mapping[str, MetaLearner]) -> None:
-    for name, member in members.items():
+def _save_members(folder: Path, names: Sequence[str], members: Sequence[MetaLearner]) -> None:
+    for name, member in zip(names, members, strict=True):
         (folder / name).mkdir()
         member.save(folder / name)

@@ -137,6 +137,31 @@ def climb(
     return chosen, steps
 
 
+def tied(
+    candidates: Sequence[tuple[str, NDArray[np.float64]]],
+    chosen: str,
+    *,
+    n_draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[str]:
+    """Return the chosen one and, if it is not the first, what cannot be told apart from it.
+
+    These are the others after the first that are better than that on average, and not surely below the chosen
+    one.
+    """
+    values = dict(candidates)
+    first, best = candidates[0][1], values[chosen]
+    if best is first:
+        return [chosen]
+    return [
+        name
+        for name, each in candidates[1:]
+        if name == chosen
+        or (np.nanmean(each - first) > 0.0 and paired_bootstrap(each, best, n_draws, seed, level).high >= 0.0)
+    ]
+
+
 def _mean(values: NDArray[np.float64]) -> float:
     counted = values[~np.isnan(values)]
     return float(counted.mean()) if len(counted) else float("nan")

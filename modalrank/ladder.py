@@ -9,16 +9,18 @@ import numpy as np
 
 from ensembles import (
     AverageStack,
+    Blend,
+    Hedge,
     LambdaMART,
     LinearStack,
     MetaLearner,
-    Reserve,
     ScoreFrame,
     climb,
     make_meta,
     paired_bootstrap,
 )
-from ensembles.gate import Step
+from ensembles.average import mean_of_z
+from ensembles.gate import Step, tied
 from ensembles.meta import teaching_queries
 from ensembles.samplers import NATURAL, sample
 from features.frame import IntArray, rows_of_queries
@@ -96,9 +98,19 @@ def fit_ladder(
     rungs = [(name, judge.ndcg(scores[name], k)) for name in metas]
     chosen, steps = climb(rungs, n_draws=draws, seed=config.seed)
     ladder = Ladder(metas, scores, chosen, steps)
+    ladder = _blended(config, ladder, tied(rungs, chosen, n_draws=draws, seed=config.seed), judge)
     if config.ensemble.sampling == AUTO:
         ladder = _with_sampler(config, ladder, judge, fitted, say)
     return _with_reserve(config, ladder, judge) if BEHAVIOUR in judge.frame.modalities else ladder
+
+
+def _blended(config: Config, ladder: Ladder, names: list[str], judge: Scored) -> Ladder:
+    """Take the mean of rungs among which the judging queries cannot tell the best one."""
+    if len(names) == 1:
+        return ladder
+    meta = Blend(*(ladder.metas[name] for name in names))
+    scores = mean_of_z([ladder.scores[name] for name in names], judge.frame.offsets)
+    return _with_rung(config, ladder, judge, Fitted(lambda: meta, scores), ladder.chosen)
 
 
 def _with_sampler(
@@ -109,47 +121,36 @@ def _with_sampler(
     say: Callable[[str], None],
 ) -> Ladder:
     """Refit the rung that was reached, or the best one with weights, by every sampler, and keep the best."""
-    k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
-    weighing = [name for name in ladder.scores if name not in UNWEIGHED]
+    weighing = [name for name in config.ensemble.ladder if name not in UNWEIGHED]
     if not weighing:
         return ladder
+    k = config.ensemble.k
     means = {name: float(np.nanmean(judge.ndcg(ladder.scores[name], k))) for name in weighing}
     rung = ladder.chosen if ladder.chosen in weighing else max(weighing, key=lambda name: means[name])
     before = Fitted(lambda: ladder.metas[ladder.chosen], ladder.scores[ladder.chosen])
     found, trials = choose_sampler(config, rung, before, judge, fitted, say)
+    ladder = replace(ladder, samplers=trials)
     if found is None:
-        return replace(ladder, samplers=trials)
-    values, meta = judge.ndcg(found.scores, k), found.meta()
-    difference = paired_bootstrap(values, judge.ndcg(before.scores, k), draws, config.seed)
-    step = Step(
-        meta.name, float(np.nanmean(values)), f"{ladder.chosen}, {NATURAL}", difference, accepted=True
-    )
-    return Ladder(
-        ladder.metas | {meta.name: meta},
-        ladder.scores | {meta.name: found.scores},
-        meta.name,
-        [*ladder.steps, step],
-        trials,
-    )
+        return ladder
+    return _with_rung(config, ladder, judge, found, f"{ladder.chosen}, {NATURAL}")
 
 
 def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
     """Add the reserve as one more rung, and choose it where it shows more of the new items that are liked."""
-    k, draws = config.ensemble.k, config.ensemble.bootstrap_draws
-    before = ladder.scores[ladder.chosen]
-    choice = choose_reserve(config, ladder.metas[ladder.chosen], before, judge)
+    choice = choose_reserve(config, ladder.metas[ladder.chosen], ladder.scores[ladder.chosen], judge)
     if choice is None:
         return ladder
-    values = judge.ndcg(choice.scores, k)
-    difference = paired_bootstrap(values, judge.ndcg(before, k), draws, config.seed)
-    step = Step(Reserve.name, float(np.nanmean(values)), ladder.chosen, difference, accepted=True)
-    return Ladder(
-        ladder.metas | {Reserve.name: choice.meta},
-        ladder.scores | {Reserve.name: choice.scores},
-        Reserve.name,
-        [*ladder.steps, step],
-        ladder.samplers,
-    )
+    return _with_rung(config, ladder, judge, Fitted(lambda: choice.meta, choice.scores), ladder.chosen)
+
+
+def _with_rung(config: Config, ladder: Ladder, judge: Scored, rung: Fitted, against: str) -> Ladder:
+    """Add a rung, called by its kind, and choose it."""
+    k, draws, meta = config.ensemble.k, config.ensemble.bootstrap_draws, rung.meta()
+    values = judge.ndcg(rung.scores, k)
+    difference = paired_bootstrap(values, judge.ndcg(ladder.scores[ladder.chosen], k), draws, config.seed)
+    step = Step(meta.name, float(np.nanmean(values)), against, difference, accepted=True)
+    metas, scores = ladder.metas | {meta.name: meta}, ladder.scores | {meta.name: rung.scores}
+    return Ladder(metas, scores, meta.name, [*ladder.steps, step], ladder.samplers)
 
 
 def meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str, Values]:
@@ -168,11 +169,11 @@ def meta_scores(metas: Mapping[str, MetaLearner], frame: ScoreFrame) -> dict[str
 def _said(
     meta: MetaLearner, frame: ScoreFrame, metas: Mapping[str, MetaLearner], said: Mapping[str, Values]
 ) -> Values:
-    """Return the (n_rows,) scores of a meta-learner; an average whose members have spoken listens to them."""
-    if isinstance(meta, AverageStack) and all(
+    """Return the (n_rows,) scores of a meta-learner; a mean whose members have spoken listens to them."""
+    if isinstance(meta, AverageStack | Hedge) and all(
         member.name in said and metas[member.name] is member for member in meta.members
     ):
-        return meta.mean_of(frame, *(said[member.name] for member in meta.members))
+        return meta.mean_of(frame, [said[member.name] for member in meta.members])
     return meta.score(frame)
 
 

@@ -129,7 +129,7 @@ def choose_sampler(
 
 
 def _hedge(before: Fitted, sampled: Fitted, judge: Scored) -> Fitted:
-    scores = mean_of_z(before.scores, sampled.scores, judge.frame.offsets)
+    scores = mean_of_z([before.scores, sampled.scores], judge.frame.offsets)
     return Fitted(lambda: Hedge(before.meta(), sampled.meta()), scores)
 
 

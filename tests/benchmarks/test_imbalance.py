@@ -18,7 +18,7 @@ from tests.modalrank.worlds import make_log
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 imbalance, worker = (importlib.import_module(name) for name in ("imbalance", "imbalance_worker"))
-ROWS = [*imbalance.WHOLE.values(), AUTO, *SAMPLERS]
+ROWS = [*imbalance.WHOLE.values(), *imbalance.CLIMBED.values(), *SAMPLERS]
 N = 200
 
 

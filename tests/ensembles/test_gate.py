@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ensembles import gate
-from ensembles.gate import bootstrap_mean, climb, paired_bootstrap
+from ensembles.gate import bootstrap_mean, climb, paired_bootstrap, tied
 
 
 def noise(seed: int, n: int = 200, shift: float = 0.0) -> np.ndarray:
@@ -138,3 +138,16 @@ def test_climb_queries_without_value_are_left_out() -> None:
 def test_climb_without_candidate_is_refused() -> None:
     with pytest.raises(ValueError, match="no candidate"):
         climb([])
+
+
+def test_tied_are_those_above_the_first_that_are_not_surely_below_the_chosen() -> None:
+    base = noise(0)
+    candidates = [
+        ("first", base),
+        ("near", base + 0.2 + noise(1, shift=0.0)),
+        ("chosen", base + 0.21 + noise(2, shift=0.0)),
+        ("surely below it", base + 0.05),
+        ("below the first", base - 0.01 + noise(3, shift=-0.05)),
+    ]
+    assert tied(candidates, "chosen") == ["near", "chosen"]
+    assert tied(candidates, "first") == ["first"]

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ensembles.average import mean_of_z
 from ensembles.score_frame import ScoreFrame
 from modalrank.config import Config
 from modalrank.evaluation import Scored
-from modalrank.ladder import Ladder, fit_ladder
+from modalrank.ladder import Ladder, fit_ladder, meta_scores
 from tests.ensembles.planted import complementary, from_lists
 
 K = 3
@@ -53,8 +54,8 @@ def relabelled(frame: ScoreFrame, query: int) -> ScoreFrame:
 def test_every_rung_is_fitted_scored_and_compared() -> None:
     judge = complementary(40, seed=0)
     ladder = fitted(config_of([*SETTINGS, "linear_stack"]), complementary(60, seed=1), judge)
-    assert list(ladder.metas) == list(ladder.scores) == [*SETTINGS, "linear_stack"]
-    assert [step.name for step in ladder.steps] == [*SETTINGS[1:], "linear_stack"]
+    assert list(ladder.metas) == list(ladder.scores) == [*SETTINGS, "linear_stack", "blend"]
+    assert [step.name for step in ladder.steps] == [*SETTINGS[1:], "linear_stack", "blend"]
     for name, meta in ladder.metas.items():
         assert meta.name == name
         assert np.isfinite(ladder.scores[name]).all() and len(ladder.scores[name]) == len(judge.labels)
@@ -65,6 +66,21 @@ def test_better_rung_is_chosen_and_no_better_one_is_not() -> None:
     assert both_needed.chosen == "tuned_fusion"
     one_enough = fitted(config_of(["best_single", "tuned_fusion"]), None, one_knows(0, 40))
     assert one_enough.chosen == "best_single"
+
+
+def test_rungs_that_cannot_be_told_apart_are_taken_together() -> None:
+    judge = complementary(120, seed=0)
+    ladder = fitted(config_of(["best_single", "greedy", "tuned_fusion"]), None, judge)
+    *climbed, last = ladder.steps
+    best = next(step.name for step in reversed(climbed) if step.accepted)
+    assert (ladder.chosen, last.name, last.against, last.accepted) == ("blend", "blend", best, True)
+    members = ladder.metas["blend"].members
+    assert members == (ladder.metas["greedy"], ladder.metas["tuned_fusion"])
+    expected = mean_of_z([ladder.scores["greedy"], ladder.scores["tuned_fusion"]], judge.offsets)
+    np.testing.assert_array_equal(ladder.scores["blend"], expected)
+    np.testing.assert_allclose(
+        meta_scores(ladder.metas, judge)["blend"], ladder.metas["blend"].score(judge), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["best_single", "tuned_fusion", "greedy"])
