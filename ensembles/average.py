@@ -138,7 +138,7 @@ class Hedge:
 class Blend(Hedge):
     """The mean of the per-query z-scores of rungs that the queries which choose cannot tell apart.
 
-    The best of them is the best by luck, and the mean of all is about as good whichever it is.
+    Which of them is the best there is luck, and their mean is about as good whichever it is.
     """
 
     name: ClassVar[str] = "blend"

@@ -144,22 +144,20 @@ def tied(
     n_draws: int = 2000,
     seed: int = 0,
     level: float = 0.95,
+    min_queries: int = 20,
 ) -> list[str]:
-    """Return the chosen one and, if it is not the first, what cannot be told apart from it.
+    """Return what `climb` chose and what cannot be told apart from it, in the order of the candidates.
 
-    These are the others after the first that are better than that on average, and not surely below the chosen
-    one.
+    These are the others that are better than the first on average, and not surely below the chosen one. Below
+    `min_queries` paired values there are none.
     """
-    values = dict(candidates)
-    first, best = candidates[0][1], values[chosen]
-    if best is first:
-        return [chosen]
-    return [
-        name
-        for name, each in candidates[1:]
-        if name == chosen
-        or (np.nanmean(each - first) > 0.0 and paired_bootstrap(each, best, n_draws, seed, level).high >= 0.0)
-    ]
+    values, (_, first) = dict(candidates), candidates[0]
+
+    def is_tied(each: NDArray[np.float64]) -> bool:
+        difference = paired_bootstrap(each, values[chosen], n_draws, seed, level)
+        return difference.n >= min_queries and difference.high >= 0.0 and bool(np.nanmean(each - first) > 0.0)
+
+    return [name for name, each in candidates if name == chosen or is_tied(each)]
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -105,11 +105,15 @@ def fit_ladder(
 
 
 def _blended(config: Config, ladder: Ladder, names: list[str], judge: Scored) -> Ladder:
-    """Take the mean of rungs among which the judging queries cannot tell the best one."""
-    if len(names) == 1:
+    """Take the mean of rungs among which the judging queries cannot tell the best one.
+
+    Unless it is no better than the first rung, the best single base.
+    """
+    scores = mean_of_z([ladder.scores[name] for name in names], judge.frame.offsets)
+    blended, first = (judge.ndcg(s, config.ensemble.k) for s in (scores, next(iter(ladder.scores.values()))))
+    if len(names) == 1 or not np.nanmean(blended) > np.nanmean(first):
         return ladder
     meta = Blend(*(ladder.metas[name] for name in names))
-    scores = mean_of_z([ladder.scores[name] for name in names], judge.frame.offsets)
     return _with_rung(config, ladder, judge, Fitted(lambda: meta, scores), ladder.chosen)
 
 

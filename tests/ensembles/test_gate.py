@@ -150,4 +150,8 @@ def test_tied_are_those_above_the_first_that_are_not_surely_below_the_chosen() -
         ("below the first", base - 0.01 + noise(3, shift=-0.05)),
     ]
     assert tied(candidates, "chosen") == ["near", "chosen"]
-    assert tied(candidates, "first") == ["first"]
+    lucky = base + noise(4)
+    assert 0.0 < (lucky - base).mean() < paired_bootstrap(lucky, base).high
+    some = [("first", base), ("luckier", lucky), ("surely below it", base - 0.05)]
+    assert tied(some, "first") == ["first", "luckier"]
+    assert tied([(name, values[:19]) for name, values in some], "first") == ["first"], "too few queries"

@@ -36,10 +36,11 @@ LADDER = ["best_single", "rank_fusion", "linear_stack"]
 
 def test_result_has_a_standing_for_every_base_and_rung(log_result):
     names = {standing.name: standing for standing in log_result.standings}
-    assert set(names) == BASES | set(LADDER)
+    climbed = [*LADDER, *(["blend"] if log_result.chosen == "blend" else [])]
+    assert set(names) == BASES | set(climbed)
     assert names["taste"].role == "single: taste" and names["fused"].role == "fused"
     assert [name for name, standing in names.items() if standing.chosen] == [log_result.chosen]
-    assert [step.name for step in log_result.steps] == LADDER[1:]
+    assert [step.name for step in log_result.steps] == climbed[1:]
 
 
 def test_standings_and_metrics_are_of_the_held_out_scores(log_result):
