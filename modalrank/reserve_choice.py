@@ -94,16 +94,15 @@ def _log_odds(evidence: Mapping[str, Values], liked: BoolArray) -> dict[str, flo
     By logistic regression on standardised evidence: the context tells who likes new items at all.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
     known = ~np.isnan(evidence[SCORE])
-    columns = {name: values[known] for name, values in evidence.items()}
-    spread = {name: float(np.ptp(values) and values.std()) for name, values in columns.items()}
-    telling = [name for name in columns if spread[name] > 0]
-    if not telling or np.ptp(liked[known].astype(int)) == 0:
+    if liked[known].all() or not liked[known].any():
         return {SCORE: 1.0}
-    design = np.column_stack([(columns[n] - columns[n].mean()) / spread[n] for n in telling])
-    solved = LogisticRegression().fit(design, liked[known]).coef_[0]
-    return {name: float(weight) / spread[name] for name, weight in zip(telling, solved, strict=True)}
+    design = np.column_stack([values[known] for values in evidence.values()])
+    scaler = StandardScaler().fit(design)
+    solved = LogisticRegression().fit(scaler.transform(design), liked[known])
+    return dict(zip(evidence, (solved.coef_[0] / scaler.scale_).tolist(), strict=True))
 
 
 def _thresholds(merit: Values, n_queries: int) -> list[float]:
