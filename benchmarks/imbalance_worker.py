@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ensembles import LADDER, Reserve, make_meta
+from ensembles import Reserve, make_meta
 from ensembles.meta import MetaLearner
 from ensembles.samplers import NATURAL, SAMPLERS
 from ensembles.slices import NEVER_MET
 from modalrank.config import AUTO, Config, load_config
 from modalrank.dataset import load_dataset
 from modalrank.evaluation import Scored, Values
-from modalrank.ladder import UNWEIGHED, Ladder, fit_rung, meta_scores
+from modalrank.ladder import fit_rung, meta_scores, weighing_rung
 from modalrank.robustness import Plan, Robustness, make_bench, measure, references_of
 from modalrank.robustness.contestants import ENSEMBLE, FUSION
 from modalrank.robustness.curves import Curve
@@ -52,15 +52,6 @@ def sampled_by(config: Config, sampler: str) -> Config:
 def without_reserve(meta: MetaLearner) -> MetaLearner:
     """Return the rung below the places that are kept for new items."""
     return meta.inner if isinstance(meta, Reserve) else meta
-
-
-def rung_of(ladder: Ladder, judge: Scored) -> str:
-    """Return the rung that samplers are to be compared on: the one reached, or the best that weighs bases."""
-    name = without_reserve(ladder.metas[ladder.chosen]).name
-    weighing = [rung for rung in LADDER if rung in ladder.scores and rung not in UNWEIGHED]
-    return (
-        name if name in weighing else max(weighing, key=lambda r: np.nanmean(judge.ndcg(ladder.scores[r], K)))
-    )
 
 
 def fitted_by(ground: Groundwork, config: Config, rung: str, sampler: str) -> MetaLearner:
@@ -147,7 +138,7 @@ def run(file: Path, overrides: list[str], folder: Path, queries: int, removals: 
     result = finished(ground, config, stages)
     say("the ladder with natural sampling")
     natural = climbed(ground, sampled_by(config, NATURAL), say)
-    rung = rung_of(natural, ground.judge)
+    rung = weighing_rung(natural, without_reserve(natural.metas[natural.chosen]).name, ground.judge, K)
     metas = {WHOLE[NATURAL]: natural.metas[natural.chosen], WHOLE[AUTO]: result.stack.meta}
     metas |= {CLIMBED[sampling]: without_reserve(metas[WHOLE[sampling]]) for sampling in CLIMBED}
     for sampler in SAMPLERS:

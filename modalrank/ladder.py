@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ensembles import (
+    LADDER,
     AverageStack,
     Blend,
     Hedge,
@@ -109,9 +110,11 @@ def _blended(config: Config, ladder: Ladder, names: list[str], judge: Scored) ->
 
     Unless it is no better than the first rung, the best single base.
     """
+    if len(names) == 1:
+        return ladder
     scores = mean_of_z([ladder.scores[name] for name in names], judge.frame.offsets)
     blended, first = (judge.ndcg(s, config.ensemble.k) for s in (scores, next(iter(ladder.scores.values()))))
-    if len(names) == 1 or not np.nanmean(blended) > np.nanmean(first):
+    if not np.nanmean(blended) > np.nanmean(first):
         return ladder
     meta = Blend(*(ladder.metas[name] for name in names))
     return _with_rung(config, ladder, judge, Fitted(lambda: meta, scores), ladder.chosen)
@@ -125,18 +128,23 @@ def _with_sampler(
     say: Callable[[str], None],
 ) -> Ladder:
     """Refit the rung that was reached, or the best one with weights, by every sampler, and keep the best."""
-    weighing = [name for name in config.ensemble.ladder if name not in UNWEIGHED]
-    if not weighing:
+    rung = weighing_rung(ladder, ladder.chosen, judge, config.ensemble.k)
+    if rung is None:
         return ladder
-    k = config.ensemble.k
-    means = {name: float(np.nanmean(judge.ndcg(ladder.scores[name], k))) for name in weighing}
-    rung = ladder.chosen if ladder.chosen in weighing else max(weighing, key=lambda name: means[name])
     before = Fitted(lambda: ladder.metas[ladder.chosen], ladder.scores[ladder.chosen])
     found, trials = choose_sampler(config, rung, before, judge, fitted, say)
     ladder = replace(ladder, samplers=trials)
     if found is None:
         return ladder
     return _with_rung(config, ladder, judge, found, f"{ladder.chosen}, {NATURAL}")
+
+
+def weighing_rung(ladder: Ladder, reached: str, judge: Scored, k: int) -> str | None:
+    """Return the rung that samplers are tried on: the one reached, or the best one that weighs bases."""
+    weighing = [name for name in LADDER if name in ladder.scores and name not in UNWEIGHED]
+    if reached in weighing or not weighing:
+        return reached if weighing else None
+    return max(weighing, key=lambda name: float(np.nanmean(judge.ndcg(ladder.scores[name], k))))
 
 
 def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from rankers.linear_ranker import LinearRanker, Standardiser, sample_pairs
 from tests.rankers.planted import planted_frame, with_labels
@@ -99,3 +100,12 @@ def test_linear_ranker_score_of_a_row_is_bit_equal_in_any_batch(n_rows):
     ranker = LinearRanker().fit(frame)
     keep = np.arange(400) < n_rows
     np.testing.assert_array_equal(ranker.score(frame.take_rows(keep)), ranker.score(frame)[:n_rows])
+
+
+def test_linear_ranker_weights_have_the_same_bits_whatever_the_threads_of_blas():
+    differences = np.random.default_rng(0).normal(0.05, 1.0, (20_000, 300))
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(LinearRanker()._solve(differences, None))
+    np.testing.assert_array_equal(found[1], found[0])
