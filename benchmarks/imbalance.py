@@ -44,8 +44,8 @@ NOTES = f"""Reading it:
   reserve; `{CLIMBED[NATURAL]}` and `{CLIMBED[AUTO]}` are the same without the reserve. The other rows are one
   rung of the ladder by each sampler at its defaults. Their differences are to that rung by `{NATURAL}`, those
   of `{WHOLE[AUTO]}` and `{CLIMBED[AUTO]}` to `{WHOLE[NATURAL]}` and `{CLIMBED[NATURAL]}`.
-- The worst slice is the one with the lowest NDCG@{K} of those with at least 30 users; the difference there is
-  in the worst slice of the row that is compared with.
+- The worst slice is the one with the lowest NDCG@{K} of those with at least 30 users, and of which some row
+  finds something; the difference there is in the worst slice of the row that is compared with.
 - Candidates stay those of the intact catalogue while vectors are removed."""
 
 
@@ -59,6 +59,7 @@ def ablation_table(values: Sequence[pl.DataFrame], slices: Sequence[pl.DataFrame
     columns = ["sampler", f"NDCG@{K}", f"Recall@{K}", "NDCG minus natural's", "recall minus natural's"]
     columns += ["worst slice", "NDCG minus natural's in its worst slice"]
     grid = {metric: by_seed(values, metric) for metric in ("ndcg", "recall")}
+    slices = found_slices(slices)
     worst = {name: worst_of(slices, name) for name in grid["ndcg"]}
     rows = []
     for name in (*WHOLE.values(), *CLIMBED.values(), *SAMPLERS):
@@ -77,6 +78,12 @@ def by_seed(tables: Sequence[pl.DataFrame], metric: str) -> dict[str, np.ndarray
         for (name,), own in table.sort("query").group_by("sampler", maintain_order=True):
             found.setdefault(str(name), []).append(own[metric].to_numpy())
     return {name: np.stack(rows) for name, rows in found.items()}
+
+
+def found_slices(slices: Sequence[pl.DataFrame]) -> Sequence[pl.DataFrame]:
+    """Return the tables without the slices of which no row finds anything, which cannot tell rows apart."""
+    found = pl.concat(slices).filter(pl.col("ndcg") > 0)["slice"].unique()
+    return [table.filter(pl.col("slice").is_in(found.to_list())) for table in slices]
 
 
 def worst_of(slices: Sequence[pl.DataFrame], name: str) -> tuple[str | None, str]:

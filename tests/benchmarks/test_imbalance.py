@@ -54,6 +54,14 @@ def test_difference_is_to_natural_of_the_same_kind_and_the_better_one_is_marked(
     assert found["run: auto"][3].endswith("**worse**") and "**" not in found["shapley"][3]
 
 
+def test_worst_slice_is_not_one_of_which_nobody_finds_anything():
+    values, slices = tables("shapley")
+    lost = slices.filter(pl.col("slice") == "items never met")
+    lost = lost.with_columns(pl.lit("pattern none").alias("slice"), ndcg=pl.lit(0.0))
+    found = cells(imbalance.ablation_table([values], [pl.concat([slices, lost])]))
+    assert found["natural"][4].startswith("items never met: ")
+
+
 def test_seeds_are_joined_by_query_whatever_the_order_of_the_rows():
     (one, slices), (two, _) = tables("shapley", 0.1), tables("shapley", 0.3)
     shuffled = two.sample(fraction=1.0, shuffle=True, seed=3)
