@@ -81,7 +81,7 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
         for least in _thresholds(merit, len(judge.every_query)):
             kept = lists(Places.ordered(frame, scores, merit, least).with_reserve(slots, k))
             if not (_affordable(kept.ndcg, before.ndcg) and _affordable(kept.recall, before.recall)):
-                break
+                continue
             value = kept.found, float(np.nanmean(kept.ndcg))
             if kept.found > before.found and (best is None or value > best[0]):
                 best = value, Choice(reserve(weights=weights, least=least), kept.scores)

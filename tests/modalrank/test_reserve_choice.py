@@ -92,6 +92,16 @@ def test_only_those_whom_new_items_suit_get_places_where_the_others_would_pay_to
     assert np.argsort(-served[-6:]).tolist() == list(range(6))
 
 
+def test_few_places_that_happen_to_cost_do_not_hide_that_more_of_them_pay() -> None:
+    frame = with_new([[0, 1, 2]] * 2 + [[0, 4]] * 20 + [[0, 1, 2]] * 8, [0, 0, 0, 0, 1, 1])
+    scores = frame.scores.copy()
+    scores[: 2 * 6] += 20.0
+    scores[2 * 6 : 22 * 6] += 10.0
+    ladder = reserved(replace(frame, scores=scores))
+    first = [np.argsort(-ladder.scores["reserve"][a:b])[:2].tolist() for a, b in pairwise(frame.offsets)]
+    assert first == [[0, 4]] * 22 + [[0, 1]] * 8
+
+
 def test_places_go_to_users_who_are_like_those_that_like_new_items() -> None:
     # What the bases say is the same for all: it is the active ones who like the new item.
     frame = with_new([[0, 4]] * 6 + [[0, 1, 2]] * 24, [0, 0, 0, 0, 1, 1])
