@@ -64,6 +64,7 @@ WHOLE = (
     "last",
     "layers",
     "min_likes",
+    "most_items",
     "neighbours",
     "repeats",
     "window",
@@ -83,7 +84,9 @@ def fit_behaviour(kind: str, history: History, params: Mapping[str, float], *, s
     typed = {name: int(value) if name in WHOLE else float(value) for name, value in params.items()}
     if kind in ITEM_MODELS:
         weights = ITEM_MODELS[kind](history.liked, **typed)
-        known = history.popularity >= typed.get("min_likes", 1)
+        limits = {name: typed[name] for name in ("min_likes", "most_items") if name in typed}
+        fewest = item_models.fewest_likes(history.liked, **limits) if kind == "ease" else 1  # type: ignore[arg-type]
+        known = history.popularity >= fewest
         return ItemItemRetriever(kind, BEHAVIOUR, weights, known)  # type: ignore[arg-type]
     fit = FITS[kind]
     seeded = {"seed": seed} if "seed" in inspect.signature(fit).parameters else {}

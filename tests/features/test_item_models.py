@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 from features import item_models, nearest
-from features.item_models import content_knn, ease, item_knn, keep_strongest, rp3beta, unit_rows
+from features.item_models import content_knn, ease, fewest_likes, item_knn, keep_strongest, rp3beta, unit_rows
 from tests.features.planted import liked_of
 
 SHAPES = [(30, 8), (7, 25)]
@@ -138,6 +138,33 @@ def test_ease_items_with_few_likes_are_left_out(shape):
         ease(liked_of(x), min_likes=4, damping=0.5).toarray(),
         ease(liked_of(x * ~few), damping=0.5).toarray(),
     )
+
+
+def test_ease_of_many_items_and_users_is_that_of_the_most_liked():
+    x = random_likes((60, 20))
+    x[:, :2] = 0.0
+    degree = x.sum(axis=0)
+    most = int((degree > np.sort(degree)[9]).sum())
+    fewest = fewest_likes(liked_of(x), most_items=most)
+    assert (degree >= fewest).sum() == most < (degree >= fewest - 1).sum()
+    np.testing.assert_array_equal(
+        ease(liked_of(x), most_items=most).toarray(), ease(liked_of(x * (degree >= fewest))).toarray()
+    )
+
+
+def test_ease_items_are_all_there_where_the_users_are_few_or_the_items():
+    x = random_likes((8, 20))
+    assert fewest_likes(liked_of(x), most_items=8) == 1
+    assert fewest_likes(liked_of(x.T), most_items=8, min_likes=3) == 3
+    assert fewest_likes(liked_of(x), most_items=6) > 1
+    assert fewest_likes(liked_of(x), most_items=6, min_likes=100) == 100
+
+
+@given(st.integers(0, 100))
+def test_ease_equally_liked_items_stay_or_go_together(seed):
+    x = np.random.default_rng(seed).integers(0, 2, (12, 9)).astype(np.float32)
+    fewest = fewest_likes(liked_of(x), most_items=4)
+    assert (x.sum(axis=0) >= fewest).sum() <= 4
 
 
 def test_ease_idle_users_do_not_matter():
