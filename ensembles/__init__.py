@@ -18,7 +18,7 @@ from ensembles.gate import Interval, Step, bootstrap_mean, climb, paired_bootstr
 from ensembles.greedy import GreedySelection
 from ensembles.lambdamart import LambdaMART
 from ensembles.linear_stack import LinearStack
-from ensembles.mean_score import MeanScore
+from ensembles.median_score import MedianScore
 from ensembles.meta import MetaLearner, read_state
 from ensembles.meta_features import normalised_features
 from ensembles.reserve import Reserve
@@ -40,7 +40,7 @@ __all__ = [
     "Interval",
     "LambdaMART",
     "LinearStack",
-    "MeanScore",
+    "MedianScore",
     "MetaLearner",
     "RankFusion",
     "Reserve",
@@ -75,7 +75,7 @@ _KINDS: Mapping[str, type[Any]] = {
 }
 LADDER: tuple[str, ...] = tuple(_KINDS)
 # What is no rung of its own: rungs and samplers together, places for new items, and what says who gets them.
-_PARTS: Mapping[str, type[Any]] = {kind.name: kind for kind in (Blend, Hedge, Reserve, MeanScore)}
+_PARTS: Mapping[str, type[Any]] = {kind.name: kind for kind in (Blend, Hedge, Reserve, MedianScore)}
 
 
 def make_meta(

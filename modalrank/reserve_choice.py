@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ensembles import MeanScore, MetaLearner, Reserve
+from ensembles import MedianScore, MetaLearner, Reserve
 from ensembles.meta import teaching_queries
 from ensembles.reserve import SCORE, Places, new_rows
 from features.frame import BoolArray
@@ -67,7 +67,7 @@ def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Sc
     among_new = frame.take_rows(is_new)
     if not len(teaching_queries(among_new)):
         return None
-    newcomers = MeanScore(k, seed=config.seed).fit(among_new)
+    newcomers = MedianScore(k, seed=config.seed).fit(among_new)
     reserve = partial(Reserve, inner, newcomers, BEHAVIOUR, slots, k, told_by=told_by)
 
     def lists(after: Values) -> _Lists:

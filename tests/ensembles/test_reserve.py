@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensembles import BestSingle, MeanScore, load_meta
+from ensembles import BestSingle, MedianScore, load_meta
 from ensembles.reserve import Places, Reserve, new_rows
 from ensembles.score_frame import ScoreFrame
 from tests.ensembles.planted import from_lists
@@ -79,9 +79,9 @@ def two_opinions() -> ScoreFrame:
     )
 
 
-def by_score(frame: ScoreFrame, base: int) -> MeanScore:
+def by_score(frame: ScoreFrame, base: int) -> MedianScore:
     """The scores of one base as they are."""
-    meta = MeanScore(best=1)
+    meta = MedianScore(best=1)
     meta.bases_, meta.centre_, meta.scale_ = (frame.bases[base],), np.zeros(1), np.ones(1)
     return meta
 

@@ -1,4 +1,4 @@
-"""The mean of the scores of a few bases on one scale: what queries can be compared by."""
+"""The median of the scores of a few bases on one scale: what queries can be compared by."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from ensembles.score_frame import ScoreFrame
 from features.per_query import ScoreArray
 
 
-class MeanScore:
-    """The mean over the best bases of their scores, in standard deviations about their mean out of fold.
+class MedianScore:
+    """The median over the best bases of their scores, in standard deviations about their mean out of fold.
 
     Ranks and z-scores tell which candidate of a query is the best, scores also whether it is any good: what
     learned from many queries scores an item higher for a user whom it suits than for one whom it does not.
-    The mean is over the bases that have an opinion. It is of a few bases since where few queries tell which
-    one is best, one is best by luck.
+    The median is over the bases that have an opinion. It is of a few bases since where few queries tell which
+    one is best, one is best by luck; and it is no mean since where vectors are missing that never were
+    before, a base can score everything many standard deviations higher.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class MeanScore:
         (len(bases_),) mean and standard deviation of the scores of each.
     """
 
-    name: ClassVar[str] = "mean_score"
+    name: ClassVar[str] = "median_score"
     settings_only: ClassVar[bool] = True
 
     def __init__(self, k: int = 10, *, best: int = 5, seed: int = 0) -> None:
@@ -61,13 +62,16 @@ class MeanScore:
         return self
 
     def score(self, frame: ScoreFrame) -> ScoreArray:
-        """Return (n_rows,) mean standardised scores."""
+        """Return (n_rows,) median standardised scores."""
         scaled = (scores_of(frame, self.bases_) - self.centre_) / self.scale_
         opinions = np.isfinite(scaled)
-        total = np.where(opinions, scaled, 0.0).sum(axis=1)
         count = opinions.sum(axis=1)
-        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-        return place_unknown_last(mean, frame.offsets)
+        # What is no number comes last.
+        ordered = np.sort(np.where(opinions, scaled, np.nan), axis=1)
+        rows = np.arange(len(ordered))
+        below, above = np.maximum(count - 1, 0) // 2, count // 2
+        median = (ordered[rows, below] + ordered[rows, above]) / 2
+        return place_unknown_last(median, frame.offsets)
 
     def bases_used(self) -> tuple[str, ...]:
         """Return the bases that are read."""
