@@ -84,17 +84,8 @@ class Reserve:
 
     def merit(self, frame: ScoreFrame) -> ScoreArray:
         """Return the (n_rows,) merit of the new items, NaN at others."""
-        evidence = self.evidence(frame)
-        merit = np.where(np.isnan(evidence[SCORE]), np.nan, 0.0)
-        for name, weight in self.weights.items():
-            merit += weight * evidence[name]
-        return merit
-
-    def evidence(self, frame: ScoreFrame) -> dict[str, ScoreArray]:
-        """Return what speaks for each row by name; the (n_rows,) score is NaN where the item is not new."""
-        score = score_of_new(frame, self.newcomers, new_rows(frame, self.modality, self.told_by))
-        context = dict(zip(frame.context_names, frame.context.T.astype(np.float64), strict=True))
-        return {SCORE: score, **context}
+        is_new = new_rows(frame, self.modality, self.told_by)
+        return merit_of(evidence_of(frame, self.newcomers, is_new), self.weights)
 
     def bases_used(self) -> tuple[str, ...]:
         """Return what both meta-learners read."""
@@ -191,6 +182,20 @@ def known_to(meta: MetaLearner, frame: ScoreFrame) -> BoolArray:
     """(n_rows,) bool: a base that the meta-learner reads has an opinion on the candidate."""
     known: BoolArray = np.logical_or.reduce(np.isfinite(scores_of(frame, meta.bases_used())), axis=1)
     return known
+
+
+def evidence_of(frame: ScoreFrame, newcomers: MetaLearner, is_new: BoolArray) -> dict[str, ScoreArray]:
+    """Return what speaks for each row by name; the (n_rows,) score is NaN where the item is not new."""
+    context = dict(zip(frame.context_names, frame.context.T.astype(np.float64), strict=True))
+    return {SCORE: score_of_new(frame, newcomers, is_new), **context}
+
+
+def merit_of(evidence: Mapping[str, ScoreArray], weights: Mapping[str, float]) -> ScoreArray:
+    """Return the (n_rows,) weighted sum of the evidence, NaN where the item is not new."""
+    merit = np.where(np.isnan(evidence[SCORE]), np.nan, 0.0)
+    for name, weight in weights.items():
+        merit += weight * evidence[name]
+    return merit
 
 
 def score_of_new(frame: ScoreFrame, newcomers: MetaLearner, is_new: BoolArray) -> ScoreArray:

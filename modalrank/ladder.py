@@ -25,11 +25,10 @@ from ensembles.gate import Step, tied
 from ensembles.meta import teaching_queries
 from ensembles.samplers import NATURAL, sample
 from features.frame import IntArray, rows_of_queries
-from features.retrievers import BEHAVIOUR
 from features.splits import query_folds
 from modalrank.config import AUTO, Config
 from modalrank.evaluation import Scored, Values
-from modalrank.reserve_choice import choose_reserve
+from modalrank.reserve_choice import Newcomers
 from modalrank.sampling_choice import Fitted, SamplerTrial, choose_sampler
 
 # Parts of the judging queries: what is fitted on the others is judged on each.
@@ -100,9 +99,10 @@ def fit_ladder(
     chosen, steps = climb(rungs, n_draws=draws, seed=config.seed)
     ladder = Ladder(metas, scores, chosen, steps)
     ladder = _blended(config, ladder, tied(rungs, chosen, n_draws=draws, seed=config.seed), judge)
+    newcomers = Newcomers.among(judge, config)
     if config.ensemble.sampling == AUTO:
-        ladder = _with_sampler(config, ladder, judge, fitted, say)
-    return _with_reserve(config, ladder, judge) if BEHAVIOUR in judge.frame.modalities else ladder
+        ladder = _with_sampler(config, ladder, judge, newcomers, fitted, say)
+    return ladder if newcomers is None else _with_reserve(config, ladder, judge, newcomers)
 
 
 def _blended(config: Config, ladder: Ladder, names: list[str], judge: Scored) -> Ladder:
@@ -124,15 +124,24 @@ def _with_sampler(
     config: Config,
     ladder: Ladder,
     judge: Scored,
+    newcomers: Newcomers | None,
     fitted: Callable[[Config, str], Fitted],
     say: Callable[[str], None],
 ) -> Ladder:
-    """Refit the rung that was reached, or the best one with weights, by every sampler, and keep the best."""
+    """Refit the rung that was reached, or the best one with weights, by every sampler, and keep the best.
+
+    They are compared with the places for new items that each would have.
+    """
+
+    def with_places(scores: Values) -> Values:
+        choice = newcomers.places(scores) if newcomers is not None else None
+        return scores if choice is None else choice.scores
+
     rung = weighing_rung(ladder, ladder.chosen, judge, config.ensemble.k)
     if rung is None:
         return ladder
     before = Fitted(lambda: ladder.metas[ladder.chosen], ladder.scores[ladder.chosen])
-    found, trials = choose_sampler(config, rung, before, judge, fitted, say)
+    found, trials = choose_sampler(config, rung, before, judge, fitted, with_places, say)
     ladder = replace(ladder, samplers=trials)
     if found is None:
         return ladder
@@ -147,12 +156,13 @@ def weighing_rung(ladder: Ladder, reached: str, judge: Scored, k: int) -> str | 
     return max(weighing, key=lambda name: float(np.nanmean(judge.ndcg(ladder.scores[name], k))))
 
 
-def _with_reserve(config: Config, ladder: Ladder, judge: Scored) -> Ladder:
+def _with_reserve(config: Config, ladder: Ladder, judge: Scored, newcomers: Newcomers) -> Ladder:
     """Add the reserve as one more rung, and choose it where it shows more of the new items that are liked."""
-    choice = choose_reserve(config, ladder.metas[ladder.chosen], ladder.scores[ladder.chosen], judge)
+    choice = newcomers.places(ladder.scores[ladder.chosen])
     if choice is None:
         return ladder
-    return _with_rung(config, ladder, judge, Fitted(lambda: choice.meta, choice.scores), ladder.chosen)
+    reserve = newcomers.reserve(ladder.metas[ladder.chosen], choice)
+    return _with_rung(config, ladder, judge, Fitted(lambda: reserve, choice.scores), ladder.chosen)
 
 
 def _with_rung(config: Config, ladder: Ladder, judge: Scored, rung: Fitted, against: str) -> Ladder:

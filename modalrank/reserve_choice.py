@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from ensembles import MedianScore, MetaLearner, Reserve
 from ensembles.meta import teaching_queries
-from ensembles.reserve import SCORE, Places, new_rows
+from ensembles.reserve import SCORE, Places, evidence_of, merit_of, new_rows
 from features.frame import BoolArray
 from features.retrievers import BEHAVIOUR
 from modalrank.config import Config
@@ -27,65 +26,99 @@ ERRORS = 1.645
 
 @dataclass(frozen=True)
 class Choice:
-    """A reserve and the (n_rows,) scores of the judging queries under it."""
+    """What new items need for a place, and the (n_rows,) scores of the judging queries with the places."""
 
-    meta: Reserve
+    weights: Mapping[str, float]
+    least: float
     scores: Values
 
 
 @dataclass(frozen=True)
-class _Lists:
-    """The judging lists: (n_rows,) scores, (n_queries + unreached,) metrics, and liked new items shown."""
+class Newcomers:
+    """The new items of the judging lists and their merits, which are the same whatever orders the lists.
 
-    scores: Values
-    ndcg: Values
-    recall: Values
-    found: int
-
-
-def choose_reserve(config: Config, inner: MetaLearner, scores: Values, judge: Scored) -> Choice | None:
-    """Return the reserve that shows the most liked new items at a cost of at most MOST_COST, if one does.
-
-    Parameters
+    Attributes
     ----------
-    inner
-        The meta-learner that the gate chose.
-    scores
-        Its (n_rows,) scores of the judging queries.
-
-    Returns
-    -------
-    Choice or None
-        None where no reserve finds a liked new item more than the lists without one.
+    judge, k, slots
+        The judging lists, and the most places that are kept, of the first k.
+    meta
+        Scores new items.
+    is_new
+        (n_rows,) bool: nobody has met the item.
+    merits
+        Ways to weigh the evidence, each with the (n_rows,) merits by it.
     """
-    frame, k = judge.frame, config.ensemble.k
-    slots = min(config.ensemble.reserve, k - 1)
-    if slots < 1 or BEHAVIOUR not in frame.modalities:
-        return None
-    told_by = frame.content
-    is_new = new_rows(frame, BEHAVIOUR, told_by)
-    among_new = frame.take_rows(is_new)
-    if not len(teaching_queries(among_new)):
-        return None
-    newcomers = MedianScore(k, seed=config.seed).fit(among_new)
-    reserve = partial(Reserve, inner, newcomers, BEHAVIOUR, slots, k, told_by=told_by)
 
-    def lists(after: Values) -> _Lists:
-        hits = (frame.labels > 0) & is_new & _among_first(after, judge, k)
-        return _Lists(after, judge.ndcg(after, k), judge.recall(after, k), int(hits.sum()))
+    judge: Scored
+    k: int
+    slots: int
+    meta: MedianScore
+    is_new: BoolArray
+    merits: tuple[tuple[Mapping[str, float], Values], ...]
 
-    before = lists(scores)
-    best: tuple[tuple[int, float], Choice] | None = None
-    for weights in ({SCORE: 1.0}, _log_odds(reserve().evidence(frame), frame.labels > 0)):
-        merit = reserve(weights=weights).merit(frame)
-        for least in _thresholds(merit, len(judge.every_query)):
-            kept = lists(Places.ordered(frame, scores, merit, least).with_reserve(slots, k))
-            if not (_affordable(kept.ndcg, before.ndcg) and _affordable(kept.recall, before.recall)):
-                continue
-            value = kept.found, float(np.nanmean(kept.ndcg))
-            if kept.found > before.found and (best is None or value > best[0]):
-                best = value, Choice(reserve(weights=weights, least=least), kept.scores)
-    return best[1] if best is not None else None
+    @classmethod
+    def among(cls, judge: Scored, config: Config) -> Newcomers | None:
+        """Learn to score the new items; None where no place may be kept or nobody likes one of them."""
+        frame, k = judge.frame, config.ensemble.k
+        slots = min(config.ensemble.reserve, k - 1)
+        if slots < 1 or BEHAVIOUR not in frame.modalities:
+            return None
+        is_new = new_rows(frame, BEHAVIOUR, frame.content)
+        among_new = frame.take_rows(is_new)
+        if not len(teaching_queries(among_new)):
+            return None
+        meta = MedianScore(k, seed=config.seed).fit(among_new)
+        evidence = evidence_of(frame, meta, is_new)
+        ways = {SCORE: 1.0}, _log_odds(evidence, frame.labels > 0)
+        return cls(judge, k, slots, meta, is_new, tuple((way, merit_of(evidence, way)) for way in ways))
+
+    def places(self, scores: Values) -> Choice | None:
+        """Return the places that show the most liked new items at a cost of at most MOST_COST.
+
+        Parameters
+        ----------
+        scores
+            (n_rows,) what orders the judging lists.
+
+        Returns
+        -------
+        Choice or None
+            None where no places show a liked new item more than the lists without them.
+        """
+        judge, k = self.judge, self.k
+        ndcg, recall = judge.ndcg(scores, k), judge.recall(scores, k)
+        most, best_ndcg, best = self._found(scores) + 1, 0.0, None
+        for weights, merit in self.merits:
+            # From many places to few, which show fewer of them.
+            for least in reversed(_thresholds(merit, len(judge.every_query))):
+                placed = Places.ordered(judge.frame, scores, merit, least).with_reserve(self.slots, k)
+                found = self._found(placed)
+                if found < most:
+                    break
+                after = judge.ndcg(placed, k)
+                mean = float(np.nanmean(after))
+                better = found > most or best is None or mean > best_ndcg
+                if better and _affordable(after, ndcg) and _affordable(judge.recall(placed, k), recall):
+                    most, best_ndcg, best = found, mean, Choice(weights, least, placed)
+        return best
+
+    def reserve(self, inner: MetaLearner, choice: Choice) -> Reserve:
+        """Return the meta-learner that keeps the chosen places in the lists of another one."""
+        return Reserve(
+            inner,
+            self.meta,
+            BEHAVIOUR,
+            self.slots,
+            self.k,
+            told_by=self.judge.frame.content,
+            weights=choice.weights,
+            least=choice.least,
+        )
+
+    def _found(self, scores: Values) -> int:
+        """Return how many liked new items are among the first k of their lists."""
+        liked = (self.judge.frame.labels > 0) & self.is_new
+        return int((liked & _among_first(scores, self.judge, self.k)).sum())
 
 
 def _log_odds(evidence: Mapping[str, Values], liked: BoolArray) -> dict[str, float]:

@@ -84,6 +84,7 @@ def choose_sampler(
     before: Fitted,
     judge: Scored,
     fitted: Callable[[Config, str], Fitted],
+    with_places: Callable[[Values], Values],
     say: Callable[[str], None],
 ) -> tuple[Fitted | None, tuple[SamplerTrial, ...]]:
     """Return the rung fitted by the sampler that serves its worst slice best, and all that was tried.
@@ -99,6 +100,9 @@ def choose_sampler(
         The ladder as it stands.
     fitted
         Fits and scores a rung under a config.
+    with_places
+        Gives (n_rows,) scores after places for new items are kept: all are compared with the places that
+        they would have.
 
     Returns
     -------
@@ -107,9 +111,10 @@ def choose_sampler(
     """
     k, draws, seed = config.ensemble.k, config.ensemble.bootstrap_draws, config.seed
     slices = positive_slices(judge.frame)
-    without = judge.ndcg(before.scores, k)
+    without = judge.ndcg(with_places(before.scores), k)
 
-    def tried(name: str, params: Mapping[str, Any], scores: Values, hedged: bool = False) -> SamplerTrial:
+    def tried(name: str, params: Mapping[str, Any], inner: Values, hedged: bool = False) -> SamplerTrial:
+        scores = with_places(inner)
         values = judge.ndcg(scores, k)
         gain = paired_bootstrap(values, without, draws, seed)
         worst = worst_slice(judge.frame, scores, slices, k)

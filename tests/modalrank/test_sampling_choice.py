@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -29,7 +29,10 @@ def scored(*, with_image: float, without: float) -> np.ndarray:
 
 
 def chosen_among(
-    monkeypatch: pytest.MonkeyPatch, outcomes: Mapping[str, np.ndarray], before: np.ndarray | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    outcomes: Mapping[str, np.ndarray],
+    before: np.ndarray | None = None,
+    with_places: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> str | None:
     """Return the sampler that is taken where a rung fitted by each has these scores."""
     monkeypatch.setattr(sampling_choice, "strengths", lambda k: tuple((name, {}) for name in outcomes))
@@ -40,7 +43,7 @@ def chosen_among(
     before = scored(with_image=0.5, without=0.6) if before is None else before
     judge = Scored(JUDGE, np.arange(JUDGE.n_queries), np.arange(len(JUDGE.labels)), None)
     as_it_stands = Fitted(lambda: "before", before)
-    found, trials = choose_sampler(CONFIG, "greedy", as_it_stands, judge, fitted, str)
+    found, trials = choose_sampler(CONFIG, "greedy", as_it_stands, judge, fitted, with_places, str)
     (taken,) = [trial for trial in trials if trial.chosen]
     tried = [f"{name}{half}" for name in outcomes for half in ("", " hedge")]
     assert [trial.named for trial in trials] == ["natural", *tried]
@@ -59,6 +62,18 @@ def test_the_best_worst_slice_is_taken_before_the_best_mean(monkeypatch) -> None
         "modality_dropout": scored(with_image=0.4, without=1.0),
     }
     assert chosen_among(monkeypatch, outcomes) == "shapley"
+
+
+def test_samplers_are_compared_with_the_places_that_each_would_have(monkeypatch) -> None:
+    outcomes = {
+        "raking": scored(with_image=0.6, without=0.6),
+        "shapley": scored(with_image=0.7, without=0.7),
+    }
+
+    def with_places(scores: np.ndarray) -> np.ndarray:
+        return TRUTH if np.array_equal(scores, outcomes["raking"]) else scores
+
+    assert chosen_among(monkeypatch, outcomes, with_places=with_places) == "raking"
 
 
 def test_half_of_a_sampler_is_taken_where_the_errors_of_both_are_not_the_same(monkeypatch) -> None:
