@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ensembles import Hedge, MetaLearner
 from ensembles.average import mean_of_z
 from ensembles.gate import Interval, bootstrap_mean, paired_bootstrap
@@ -87,12 +85,12 @@ def choose_sampler(
     with_places: Callable[[Values], Values],
     say: Callable[[str], None],
 ) -> tuple[Fitted | None, tuple[SamplerTrial, ...]]:
-    """Return the rung fitted by the sampler that serves its worst slice best, and all that was tried.
+    """Return the rung fitted by the sampler with the surest NDCG@k over a floor, and all that was tried.
 
-    Only a sampler whose mean NDCG@k is surely not lower by more than MARGIN is taken, and only if its worst
-    slice (which may be another one) is better than the one without sampling. Every sampler is tried as it
-    is, and with half of the say left to the ladder before. The worst slice decides among them, not the mean:
-    that is what sampling changes, while the means differ by what luck gives.
+    The floor is the worst slice without sampling: only a sampler with a better worst slice (which may be
+    another one) is taken, and only if its mean NDCG@k is surely not lower by more than MARGIN. Every sampler
+    is tried as it is, and with half of the say left to the ladder before. The lower bound of the gain decides
+    among them, as the best of so many means is one that luck was kind to.
 
     Parameters
     ----------
@@ -130,7 +128,7 @@ def choose_sampler(
         for each in (one, _hedge(before, one, judge)):
             trial = tried(name, params, each.scores, hedged=each is not one)
             trials.append(trial)
-            if trial.gain.low > -MARGIN and _worst_mean(trial) > _worst_mean(best):
+            if _admissible(trial, natural) and (found is None or trial.gain.low > best.gain.low):
                 best, found = trial, each
     return found, tuple(replace(trial, chosen=trial is best) for trial in trials)
 
@@ -140,5 +138,7 @@ def _hedge(before: Fitted, sampled: Fitted, judge: Scored) -> Fitted:
     return Fitted(lambda: Hedge(before.meta(), sampled.meta()), scores)
 
 
-def _worst_mean(trial: SamplerTrial) -> float:
-    return trial.worst.mean if trial.worst is not None else -np.inf
+def _admissible(trial: SamplerTrial, natural: SamplerTrial) -> bool:
+    if trial.worst is None or natural.worst is None:
+        return False
+    return trial.gain.low > -MARGIN and trial.worst.mean > natural.worst.mean

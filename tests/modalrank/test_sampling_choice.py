@@ -54,12 +54,11 @@ def chosen_among(
     return taken.named
 
 
-def test_the_best_worst_slice_is_taken_before_the_best_mean(monkeypatch) -> None:
+def test_surest_gain_is_taken_of_those_that_serve_the_worst_slice_better(monkeypatch) -> None:
     outcomes = {
         "raking": scored(with_image=0.6, without=0.6),
         "shapley": scored(with_image=0.7, without=0.7),
-        "class_balanced": scored(with_image=0.6, without=1.0),
-        "modality_dropout": scored(with_image=0.4, without=1.0),
+        "class_balanced": scored(with_image=0.4, without=1.0),
     }
     assert chosen_among(monkeypatch, outcomes) == "shapley"
 
