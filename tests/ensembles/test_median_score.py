@@ -27,6 +27,17 @@ def test_median_score_hand_computed() -> None:
     np.testing.assert_allclose(MedianScore(2).fit(lists).score(lists), expected)
 
 
+def test_median_score_is_that_of_the_opinions_there_are() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(10, 6, 5))
+    scores[:, 1:, :4][rng.random((10, 5, 4)) < 0.4] = NAN
+    lists = from_lists(scores.tolist(), labels=np.eye(6)[rng.integers(0, 6, 10)].tolist())
+    meta = MedianScore(5).fit(lists)
+    told = np.column_stack([lists.scores[:, lists.bases.index(base)] for base in meta.bases_])
+    expected = np.nanmedian((told - meta.centre_) / meta.scale_, axis=1)
+    np.testing.assert_allclose(meta.score(lists), expected)
+
+
 def test_median_score_compares_between_queries() -> None:
     lists = from_lists([[[9.0], [8.0]], [[1.0], [0.0]]], labels=[[1, 0], [1, 0]])
     scores = MedianScore(2).fit(lists).score(lists)

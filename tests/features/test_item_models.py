@@ -161,7 +161,7 @@ def test_ease_items_are_all_there_where_the_users_are_few_or_the_items():
 
 
 @given(st.integers(0, 100))
-def test_ease_equally_liked_items_stay_or_go_together(seed):
+def test_ease_has_no_more_items_than_asked_however_many_are_liked_as_much(seed):
     x = np.random.default_rng(seed).integers(0, 2, (12, 9)).astype(np.float32)
     fewest = fewest_likes(liked_of(x), most_items=4)
     assert (x.sum(axis=0) >= fewest).sum() <= 4
