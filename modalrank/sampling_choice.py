@@ -38,7 +38,7 @@ class SamplerTrial:
     hedged
         Half of the say is left to the ladder before.
     ndcg, gain
-        Mean NDCG@k, and its paired difference to that of the ladder before.
+        Mean NDCG@k, and its paired difference to that of the ladder before, both with places for new items.
     worst
         The slice with the lowest mean.
     chosen
